@@ -1,0 +1,292 @@
+"""One frozen tree of settings, read once at the edge and passed down in parts.
+
+`tapewatch.yaml` says how the product behaves, the environment says where it runs. Reading and merging are in
+`shared/settings_loader.py`; this file is only the tree, its defaults and its own consistency.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+import msgspec
+
+from shared.errors import ConfigurationError
+
+
+class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Base of every section: immutable, and an unknown key is an error that names its path."""
+
+
+class ExchangeSettings(Section):
+    spot_rest_url: str = "https://data-api.binance.vision"
+    spot_ws_url: str = "wss://data-stream.binance.vision"
+    futures_rest_url: str = "https://fapi.binance.com"
+    futures_ws_url: str = "wss://fstream.binance.com"
+    api_key_secret: str | None = None  # the name of the secret, never the key
+    request_timeout_s: float = 10.0
+    weight_share: float = 0.8  # share of the exchange's weight limit that we allow ourselves, 0..1
+    max_connections: int = 16  # parallel REST calls
+
+
+class UniverseSettings(Section):
+    spot_symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")
+    benchmark_symbol: str = "BTCUSDT"
+    sectors: Mapping[str, tuple[str, ...]] = msgspec.field(
+        default_factory=lambda: {"Privacy": ("ZECUSDT", "DASHUSDT", "XMRUSDT")}
+    )
+    sector_symbols: Mapping[str, tuple[str, ...]] | None = None  # the old name of `sectors`
+    all: str | None = None  # a quote currency: every spot pair in it, e.g. USDT
+
+
+class VolumeSpikeSettings(Section):
+    enabled: bool = True
+    threshold: float = 2.0
+    ma_bars: int = 20
+    gate: Literal["ratio", "rarity", "both"] = "both"  # what turns a signal into an alert
+    rarity_max: float = 0.01  # share of the symbol's own history at this phase of the hour, 0..1
+    rarity_min_history: int = 24  # bars of the same phase needed before a rarity is stated
+
+
+class TradeSpikeSettings(Section):
+    enabled: bool = True
+    window_trades: int = 200
+    multiple: float = 10.0
+    include_current: bool = False  # compatibility: the current trade is one of the window
+    burst_gap_s: float = 60.0  # hits closer than this are one event
+    alert_floor_quote: float = 0.0  # least price x quantity of an alert, in the quote currency
+    alert_rarity_max: float = 0.01  # share of this symbol's earlier spike ratios that were at least this large
+
+
+class OrderBookSettings(Section):
+    enabled: bool = True
+    levels: int = 5
+    interval_seconds: int = 60
+    alert_enabled: bool = False
+    alert_threshold: float = 0.6
+    alert_samples: int = 3
+    alert_release: float = 0.5  # hysteresis: armed again once |obi| is below this
+
+
+class SectorUniverse(Section):
+    benchmark_symbol: str | None = None
+    sector_symbols: Mapping[str, tuple[str, ...]] | None = None
+
+
+class SectorWindows(Section):
+    zscore_lookback_bars: int = 720
+    beta_lookback_bars: int = 240
+    return_bars: int = 15
+    beta_return_bars: int = 5
+    min_beta_pairs: int = 10
+    min_zscore_bars: int = 360
+    taker_bars: int = 15
+    diffusion_minutes: int = 120
+    min_coverage: float = 0.95  # share of the minutes of a lookback that must be there
+
+
+class SectorThresholds(Section):
+    excess_return_z_initiator: float = 3.0
+    volume_z_initiator: float = 3.0
+    taker_dominance_min: float = 0.65
+    excess_return_z_follower: float = 2.0
+    volume_z_follower: float = 2.0
+    sector_k_min: int = 2
+    sector_share_min: float = 0.40
+    open_interest_z: float = 2.0
+    liquidation_z: float = 2.0
+    funding_rate_abs: float = 0.001
+
+
+class SectorSettings(Section):
+    enabled: bool = True
+    universe: SectorUniverse = SectorUniverse()
+    windows: SectorWindows = SectorWindows()
+    thresholds: SectorThresholds = SectorThresholds()
+    volume_scale: Literal["raw", "log"] = "raw"
+    takers_agree: bool = False
+
+
+class WindowAnomalySettings(Section):
+    enabled: bool = True
+    window_seconds: int = 20
+    lateness_seconds: float = 2.0
+    trees: int = 100
+    seed: int = 42
+    first_fit: int = 500
+    refit_every: int = 100
+    buffer: int = 500
+    alert_rate: float = 0.005
+    calibration_scores: int = 1500
+    calibration_min: int = 300
+
+
+class TelegramSettings(Section):
+    enabled: bool = False
+    bot_token: str = "TELEGRAM_BOT_TOKEN"  # noqa: S105 - the name of the secret, never the token
+    chat_id: str | int | None = None
+
+
+class SnsSettings(Section):
+    enabled: bool = True
+    topic_arn: str | None = None
+
+
+class AlertSettings(Section):
+    cooldown_minutes_per_symbol: float = 60.0
+    direction_swap_grace_minutes: float = 15.0
+    cooldown_minutes: Mapping[str, float] = msgspec.field(default_factory=dict)  # by detector, over the default
+    mutes: tuple[str, ...] = ()  # symbols muted by configuration
+    max_age_minutes: float = 10.0  # nothing older is sent late
+    budget_per_day: int | None = None
+    channels: tuple[str, ...] = ("console",)
+    telegram: TelegramSettings = TelegramSettings()
+    sns: SnsSettings = SnsSettings()
+
+
+class StorageSettings(Section):
+    sqlite_path: str = "tapewatch-state/tapewatch.sqlite"
+    objects_path: str = "tapewatch-state/objects"
+    table_name: str = "tapewatch"
+    bucket_name: str | None = None
+    retention_days: int = 14
+
+
+class StreamerSettings(Section):
+    trade_kind: Literal["trade", "aggTrade"] = "trade"
+    watchdog_seconds: float = 5.0
+    renew_hours: float = 23.8
+    warmup_trades: bool = True  # fill the windows from past trades where the exchange serves them
+    warmup_hours: float = 5.0
+    heartbeat_seconds: float = 5.0
+    shards: int = 1
+    shard_index: int = 0
+
+
+class ApiSettings(Section):
+    enabled: bool = True
+    host: str = "127.0.0.1"
+    port: int = 8080
+    token_secret: str | None = None
+
+
+class AwsSettings(Section):
+    region: str | None = None
+    stack_name: str = "Tapewatch"
+
+
+class Settings(Section):
+    exchange: ExchangeSettings = ExchangeSettings()
+    universe: UniverseSettings = UniverseSettings()
+    volume_spike: VolumeSpikeSettings = VolumeSpikeSettings()
+    trade_spike: TradeSpikeSettings = TradeSpikeSettings()
+    order_book: OrderBookSettings = OrderBookSettings()
+    sector: SectorSettings = SectorSettings()
+    window_anomaly: WindowAnomalySettings = WindowAnomalySettings()
+    alerts: AlertSettings = AlertSettings()
+    storage: StorageSettings = StorageSettings()
+    streamer: StreamerSettings = StreamerSettings()
+    api: ApiSettings = ApiSettings()
+    aws: AwsSettings = AwsSettings()
+
+    @property
+    def benchmark_symbol(self) -> str:
+        """The sector detector's benchmark; the old section's word wins where it is given."""
+        return self.sector.universe.benchmark_symbol or self.universe.benchmark_symbol
+
+    @property
+    def sectors(self) -> Mapping[str, tuple[str, ...]]:
+        """Sector name to symbols, under whichever of its three accepted names it was given."""
+        if self.sector.universe.sector_symbols is not None:
+            return self.sector.universe.sector_symbols
+        if self.universe.sector_symbols is not None:
+            return self.universe.sector_symbols
+        return self.universe.sectors
+
+    @property
+    def futures_symbols(self) -> tuple[str, ...]:
+        """Every symbol that the sector detector needs bars of, the benchmark first, each once."""
+        names = [self.benchmark_symbol, *(symbol for members in self.sectors.values() for symbol in members)]
+        return tuple(dict.fromkeys(names))
+
+
+def check(settings: Settings) -> None:
+    """Refuse values that are well-typed but cannot work together.
+
+    Raises:
+        ConfigurationError: names the setting and what it may be.
+    """
+
+    def refuse(path: str, must: str) -> None:
+        raise ConfigurationError(f"{path} {must}")
+
+    def positive(path: str, value: float) -> None:
+        if not value > 0:
+            refuse(path, f"must be greater than 0, is {value}")
+
+    def share(path: str, value: float) -> None:
+        if not 0 < value <= 1:
+            refuse(path, f"must lie in (0, 1], is {value}")
+
+    seen: dict[str, str] = {}
+    for sector, symbols in settings.sectors.items():
+        for symbol in symbols:
+            if symbol in seen:
+                refuse(f"universe.sectors.{sector}", f"repeats {symbol}, which already stands in {seen[symbol]}")
+            seen[symbol] = sector
+    for path, schemes, url in (
+        ("exchange.spot_rest_url", ("http://", "https://"), settings.exchange.spot_rest_url),
+        ("exchange.futures_rest_url", ("http://", "https://"), settings.exchange.futures_rest_url),
+        ("exchange.spot_ws_url", ("ws://", "wss://"), settings.exchange.spot_ws_url),
+        ("exchange.futures_ws_url", ("ws://", "wss://"), settings.exchange.futures_ws_url),
+    ):
+        if not url.startswith(schemes):
+            refuse(path, f"must begin with {' or '.join(schemes)}, is {url!r}")
+    positive("exchange.request_timeout_s", settings.exchange.request_timeout_s)
+    positive("exchange.max_connections", settings.exchange.max_connections)
+    share("exchange.weight_share", settings.exchange.weight_share)
+    positive("volume_spike.threshold", settings.volume_spike.threshold)
+    positive("volume_spike.ma_bars", settings.volume_spike.ma_bars)
+    share("volume_spike.rarity_max", settings.volume_spike.rarity_max)
+    positive("trade_spike.window_trades", settings.trade_spike.window_trades)
+    positive("trade_spike.multiple", settings.trade_spike.multiple)
+    positive("trade_spike.burst_gap_s", settings.trade_spike.burst_gap_s)
+    share("trade_spike.alert_rarity_max", settings.trade_spike.alert_rarity_max)
+    if not 1 <= settings.order_book.levels <= 1000:
+        refuse("order_book.levels", f"must lie in 1..1000, is {settings.order_book.levels}")
+    positive("order_book.interval_seconds", settings.order_book.interval_seconds)
+    share("order_book.alert_threshold", settings.order_book.alert_threshold)
+    positive("order_book.alert_samples", settings.order_book.alert_samples)
+    if settings.order_book.alert_release > settings.order_book.alert_threshold:
+        refuse("order_book.alert_release", "must not exceed order_book.alert_threshold")
+    windows, thresholds = settings.sector.windows, settings.sector.thresholds
+    for name in ("zscore_lookback_bars", "beta_lookback_bars", "return_bars", "beta_return_bars", "min_beta_pairs"):
+        positive(f"sector.windows.{name}", getattr(windows, name))
+    for name in ("min_zscore_bars", "taker_bars", "diffusion_minutes"):
+        positive(f"sector.windows.{name}", getattr(windows, name))
+    share("sector.windows.min_coverage", windows.min_coverage)
+    if windows.min_zscore_bars > windows.zscore_lookback_bars:
+        refuse("sector.windows.min_zscore_bars", "must not exceed sector.windows.zscore_lookback_bars")
+    if windows.beta_lookback_bars % windows.beta_return_bars:
+        refuse("sector.windows.beta_lookback_bars", "must be a multiple of sector.windows.beta_return_bars")
+    if not 0.5 <= thresholds.taker_dominance_min <= 1:
+        refuse("sector.thresholds.taker_dominance_min", f"must lie in 0.5..1, is {thresholds.taker_dominance_min}")
+    share("sector.thresholds.sector_share_min", thresholds.sector_share_min)
+    positive("sector.thresholds.sector_k_min", thresholds.sector_k_min)
+    anomaly = settings.window_anomaly
+    for name in ("window_seconds", "trees", "refit_every", "calibration_scores", "calibration_min"):
+        positive(f"window_anomaly.{name}", getattr(anomaly, name))
+    if anomaly.first_fit < 2 or anomaly.buffer < 2:
+        refuse("window_anomaly.first_fit", "and window_anomaly.buffer must be at least 2")
+    if anomaly.calibration_min > anomaly.calibration_scores:
+        refuse("window_anomaly.calibration_min", "must not exceed window_anomaly.calibration_scores")
+    if not 0 < anomaly.alert_rate < 1:
+        refuse("window_anomaly.alert_rate", f"must lie in (0, 1), is {anomaly.alert_rate}")
+    for name in ("cooldown_minutes_per_symbol", "direction_swap_grace_minutes", "max_age_minutes"):
+        if getattr(settings.alerts, name) < 0:
+            refuse(f"alerts.{name}", "must not be negative")
+    if not 0 <= settings.api.port <= 65535:
+        refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
+    positive("streamer.shards", settings.streamer.shards)
+    if not 0 <= settings.streamer.shard_index < settings.streamer.shards:
+        refuse("streamer.shard_index", f"must lie in 0..{settings.streamer.shards - 1}")
