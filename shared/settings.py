@@ -18,7 +18,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """Base of every section: immutable, and an unknown key is an error that names its path."""
 
 
-class ExchangeSettings(Section):
+class ExchangeSettings(Section, frozen=True):
     spot_rest_url: str = "https://data-api.binance.vision"
     spot_ws_url: str = "wss://data-stream.binance.vision"
     futures_rest_url: str = "https://fapi.binance.com"
@@ -29,7 +29,7 @@ class ExchangeSettings(Section):
     max_connections: int = 16  # parallel REST calls
 
 
-class UniverseSettings(Section):
+class UniverseSettings(Section, frozen=True):
     spot_symbols: tuple[str, ...] = ("BTCUSDT", "ETHUSDT")
     benchmark_symbol: str = "BTCUSDT"
     sectors: Mapping[str, tuple[str, ...]] = msgspec.field(
@@ -39,7 +39,7 @@ class UniverseSettings(Section):
     all: str | None = None  # a quote currency: every spot pair in it, e.g. USDT
 
 
-class VolumeSpikeSettings(Section):
+class VolumeSpikeSettings(Section, frozen=True):
     enabled: bool = True
     threshold: float = 2.0
     ma_bars: int = 20
@@ -48,7 +48,7 @@ class VolumeSpikeSettings(Section):
     rarity_min_history: int = 24  # bars of the same phase needed before a rarity is stated
 
 
-class TradeSpikeSettings(Section):
+class TradeSpikeSettings(Section, frozen=True):
     enabled: bool = True
     window_trades: int = 200
     multiple: float = 10.0
@@ -58,7 +58,7 @@ class TradeSpikeSettings(Section):
     alert_rarity_max: float = 0.01  # share of this symbol's earlier spike ratios that were at least this large
 
 
-class OrderBookSettings(Section):
+class OrderBookSettings(Section, frozen=True):
     enabled: bool = True
     levels: int = 5
     interval_seconds: int = 60
@@ -68,12 +68,12 @@ class OrderBookSettings(Section):
     alert_release: float = 0.5  # hysteresis: armed again once |obi| is below this
 
 
-class SectorUniverse(Section):
+class SectorUniverse(Section, frozen=True):
     benchmark_symbol: str | None = None
     sector_symbols: Mapping[str, tuple[str, ...]] | None = None
 
 
-class SectorWindows(Section):
+class SectorWindows(Section, frozen=True):
     zscore_lookback_bars: int = 720
     beta_lookback_bars: int = 240
     return_bars: int = 15
@@ -85,7 +85,7 @@ class SectorWindows(Section):
     min_coverage: float = 0.95  # share of the minutes of a lookback that must be there
 
 
-class SectorThresholds(Section):
+class SectorThresholds(Section, frozen=True):
     excess_return_z_initiator: float = 3.0
     volume_z_initiator: float = 3.0
     taker_dominance_min: float = 0.65
@@ -98,7 +98,7 @@ class SectorThresholds(Section):
     funding_rate_abs: float = 0.001
 
 
-class SectorSettings(Section):
+class SectorSettings(Section, frozen=True):
     enabled: bool = True
     universe: SectorUniverse = SectorUniverse()
     windows: SectorWindows = SectorWindows()
@@ -107,7 +107,7 @@ class SectorSettings(Section):
     takers_agree: bool = False
 
 
-class WindowAnomalySettings(Section):
+class WindowAnomalySettings(Section, frozen=True):
     enabled: bool = True
     window_seconds: int = 20
     lateness_seconds: float = 2.0
@@ -121,18 +121,18 @@ class WindowAnomalySettings(Section):
     calibration_min: int = 300
 
 
-class TelegramSettings(Section):
+class TelegramSettings(Section, frozen=True):
     enabled: bool = False
     bot_token: str = "TELEGRAM_BOT_TOKEN"  # noqa: S105 - the name of the secret, never the token
     chat_id: str | int | None = None
 
 
-class SnsSettings(Section):
+class SnsSettings(Section, frozen=True):
     enabled: bool = True
     topic_arn: str | None = None
 
 
-class AlertSettings(Section):
+class AlertSettings(Section, frozen=True):
     cooldown_minutes_per_symbol: float = 60.0
     direction_swap_grace_minutes: float = 15.0
     cooldown_minutes: Mapping[str, float] = msgspec.field(default_factory=dict)  # by detector, over the default
@@ -144,7 +144,7 @@ class AlertSettings(Section):
     sns: SnsSettings = SnsSettings()
 
 
-class StorageSettings(Section):
+class StorageSettings(Section, frozen=True):
     sqlite_path: str = "tapewatch-state/tapewatch.sqlite"
     objects_path: str = "tapewatch-state/objects"
     table_name: str = "tapewatch"
@@ -152,7 +152,7 @@ class StorageSettings(Section):
     retention_days: int = 14
 
 
-class StreamerSettings(Section):
+class StreamerSettings(Section, frozen=True):
     trade_kind: Literal["trade", "aggTrade"] = "trade"
     watchdog_seconds: float = 5.0
     renew_hours: float = 23.8
@@ -163,19 +163,19 @@ class StreamerSettings(Section):
     shard_index: int = 0
 
 
-class ApiSettings(Section):
+class ApiSettings(Section, frozen=True):
     enabled: bool = True
     host: str = "127.0.0.1"
     port: int = 8080
     token_secret: str | None = None
 
 
-class AwsSettings(Section):
+class AwsSettings(Section, frozen=True):
     region: str | None = None
     stack_name: str = "Tapewatch"
 
 
-class Settings(Section):
+class Settings(Section, frozen=True):
     exchange: ExchangeSettings = ExchangeSettings()
     universe: UniverseSettings = UniverseSettings()
     volume_spike: VolumeSpikeSettings = VolumeSpikeSettings()

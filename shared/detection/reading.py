@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
+from typing import Any
 
 from shared.market.model import Market
 
@@ -46,7 +47,8 @@ class Direction(StrEnum):
         return Direction.DOWN if self is Direction.UP else Direction.UP
 
 
-Values = Mapping[str, "str | int | float | bool | None | list[object] | dict[str, object]"]
+Values = Mapping[str, Any]
+"""JSON-ready values by name."""
 
 
 @dataclass(frozen=True, slots=True)
