@@ -1,0 +1,196 @@
+"""Read `tapewatch.yaml` and the environment into one `Settings`, and remember where each value came from.
+
+A file is data from outside: at most 64 KB, no aliases (317 bytes can expand to 25 MB), no repeated keys, no
+unknown keys; each refusal names the line or the path and says what to change.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, get_type_hints
+
+import msgspec
+import yaml
+
+from shared.errors import ConfigurationError
+from shared.settings import Section, Settings, check
+
+DEFAULT_FILE = "tapewatch.yaml"
+PREFIX = "TAPEWATCH_"
+MAX_BYTES = 64 * 1024
+_TELEGRAM_TOKEN = re.compile(r"^\d{6,}:[A-Za-z0-9_-]{30,}$")
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedSettings:
+    """`sources` maps each dotted path to `default`, `<file>` or the environment variable's name."""
+
+    settings: Settings
+    sources: Mapping[str, str]
+
+
+def load_settings(path: str | None = None, environ: Mapping[str, str] | None = None) -> LoadedSettings:
+    """Read the file (default `tapewatch.yaml` where it exists, or `TAPEWATCH_CONFIG`), then the environment.
+
+    Raises:
+        ConfigurationError: the file is missing though it was named, or any value cannot be used.
+    """
+    env = os.environ if environ is None else environ
+    named = path or env.get(PREFIX + "CONFIG")
+    file = Path(named or DEFAULT_FILE)
+    tree: dict[str, Any] = {}
+    if named or file.is_file():
+        tree = _read_file(file)
+    sources = {dotted: str(file) for dotted in _leaves(tree)}
+    for name, dotted, value in _environment(env):
+        _place(tree, name, dotted, value)
+        for known in [key for key in sources if key.startswith(dotted + ".")]:
+            del sources[known]
+        sources[dotted] = name
+    settings = parse_settings(tree)
+    for dotted in _leaves(msgspec.to_builtins(settings)):
+        if not any(dotted == known or dotted.startswith(known + ".") for known in sources):
+            sources[dotted] = "default"
+    return LoadedSettings(settings, sources)
+
+
+def parse_settings(tree: Mapping[str, Any]) -> Settings:
+    """Turn plain data into checked settings.
+
+    Raises:
+        ConfigurationError: an unknown key, a wrong type or an impossible value, with its path.
+    """
+    try:
+        settings = msgspec.convert(tree, Settings)
+    except msgspec.ValidationError as exc:
+        raise ConfigurationError(_explain(str(exc))) from None
+    token = settings.alerts.telegram.bot_token
+    if _TELEGRAM_TOKEN.match(token):
+        raise ConfigurationError(
+            "alerts.telegram.bot_token holds a token itself: put the token into an environment variable or a secret "
+            "and write that name here"
+        )
+    check(settings)
+    return settings
+
+
+def _read_file(file: Path) -> dict[str, Any]:
+    try:
+        raw = file.read_bytes()
+    except FileNotFoundError:
+        raise ConfigurationError(f"{file} does not exist: name an existing file or leave --config out") from None
+    except OSError as exc:
+        raise ConfigurationError(f"{file} cannot be read: {exc.strerror}") from None
+    if len(raw) > MAX_BYTES:
+        raise ConfigurationError(f"{file} has {len(raw)} bytes: a configuration may have {MAX_BYTES} at most")
+    try:
+        loader = _StrictLoader(raw.decode("utf-8"))
+        try:
+            data = loader.get_single_data()
+        finally:
+            loader.dispose()  # type: ignore[no-untyped-call]
+    except UnicodeDecodeError:
+        raise ConfigurationError(f"{file} is not UTF-8 text") from None
+    except RecursionError:
+        raise ConfigurationError(f"{file} is nested too deeply") from None
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark is not None else ""
+        problem = getattr(exc, "problem", None) or "not valid YAML"
+        raise ConfigurationError(f"{file}{where}: {problem}") from None
+    if data is None:
+        return {}
+    if not isinstance(data, dict):
+        raise ConfigurationError(f"{file}: expected sections such as 'exchange:', found {type(data).__name__}")
+    return data
+
+
+class _StrictLoader(yaml.SafeLoader):
+    """Plain YAML only: no aliases, no repeated keys, keys are text."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
+            event = self.peek_event()  # type: ignore[no-untyped-call]
+            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
+        return super().compose_node(parent, index)
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        seen: set[str] = set()
+        for key_node, _ in node.value:
+            key = key_node.value if isinstance(key_node, yaml.ScalarNode) else None
+            if key is None:
+                raise yaml.constructor.ConstructorError(None, None, "keys must be plain words", key_node.start_mark)
+            if key in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key!r} is given twice", key_node.start_mark
+                )
+            seen.add(key)
+        return super().construct_mapping(node, deep)
+
+
+def _environment(env: Mapping[str, str]) -> Iterator[tuple[str, str, Any]]:
+    for name in sorted(env):
+        if not name.startswith(PREFIX) or "__" not in name:
+            continue
+        parts = name[len(PREFIX) :].lower().split("__")
+        yield name, ".".join(parts), _value(name, parts, env[name])
+
+
+def _value(name: str, parts: list[str], text: str) -> Any:
+    """Read a variable's text by the type that stands at its path; only the exact path decides."""
+    kind: Any = Settings
+    for part in parts:
+        if not (isinstance(kind, type) and issubclass(kind, Section)):
+            kind = None
+            break
+        hints = get_type_hints(kind)
+        if part not in hints:
+            raise ConfigurationError(f"{name}: there is no setting {'.'.join(parts)}")
+        kind = hints[part]
+    wanted = str(kind)
+    if kind is str or ("str" in wanted and not any(word in wanted for word in ("tuple", "Mapping"))):
+        return None if text == "" and "None" in wanted else text
+    if "tuple" in wanted and "Mapping" not in wanted and not text.lstrip().startswith("["):
+        return [word.strip() for word in text.split(",") if word.strip()]
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError:
+        raise ConfigurationError(f"{name}: the value cannot be read") from None
+
+
+def _place(tree: dict[str, Any], name: str, dotted: str, value: Any) -> None:
+    *parents, last = dotted.split(".")
+    here = tree
+    for part in parents:
+        following = here.setdefault(part, {})
+        if not isinstance(following, dict):
+            raise ConfigurationError(f"{name}: {part} in the configuration file is not a section")
+        here = following
+    here[last] = value
+
+
+def _leaves(tree: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
+    for key, value in tree.items():
+        dotted = f"{prefix}{key}"
+        if isinstance(value, dict) and value:
+            yield from _leaves(value, dotted + ".")
+        else:
+            yield dotted
+
+
+_PATH = re.compile(r"^(?P<problem>.*?)(?: - at `\$\.?(?P<path>[^`]*)`)?$", re.DOTALL)
+_UNKNOWN = re.compile(r"Object contains unknown field `(?P<field>[^`]*)`")
+
+
+def _explain(message: str) -> str:
+    match = _PATH.match(message)
+    problem, path = (match["problem"], match["path"] or "") if match else (message, "")
+    unknown = _UNKNOWN.match(problem)
+    if unknown:
+        full = f"{path}.{unknown['field']}" if path else unknown["field"]
+        return f"{full}: unknown key; `tapewatch check-config` lists the known ones"
+    return f"{path or 'configuration'}: {problem[0].lower()}{problem[1:]}"
