@@ -92,7 +92,7 @@ def _read_file(file: Path) -> dict[str, Any]:
         try:
             data = loader.get_single_data()
         finally:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     except UnicodeDecodeError:
         raise ConfigurationError(f"{file} is not UTF-8 text") from None
     except RecursionError:
@@ -113,8 +113,8 @@ class _StrictLoader(yaml.SafeLoader):
     """Plain YAML only: no aliases, no repeated keys, keys are text."""
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):  # type: ignore[no-untyped-call]
-            event = self.peek_event()  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            event = self.peek_event()
             raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
         return super().compose_node(parent, index)
 
