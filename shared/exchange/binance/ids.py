@@ -1,0 +1,139 @@
+"""Follow the ids of one stream: what is new, what is missing, what came twice, when numbering began anew."""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from dataclasses import dataclass
+from enum import Enum
+
+BACKWARD_EPOCH = 1_000_000
+"""An id further back than this is a new numbering, not a repeat."""
+FORWARD_EPOCH = 1_000_000_000
+"""An id further ahead than this is a new numbering, not a hole that anyone could fill."""
+START_LOOKBACK = 1_000
+"""Ids this far below the very first one are late arrivals of a shuffled start."""
+MAX_GAPS = 1_000
+"""Separate holes remembered per stream; the oldest is given up first."""
+
+
+class Seen(Enum):
+    NEW = "new"
+    LATE = "late"
+    """Below the newest, but it was missing: deliver it."""
+    REPEAT = "repeat"
+    EPOCH = "epoch"
+    """The first id of another numbering: deliver it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """The verdict on one id. `gap` is a hole (first, last) that this id revealed, `old_id` the newest before it."""
+
+    seen: Seen
+    gap: tuple[int, int] | None = None
+    old_id: int | None = None
+
+
+class IdFollower:
+    """Ids of one kind and symbol, growing by one each. Remembers holes, so that a late arrival is not a repeat.
+
+    `newest` is None before the first id. A straight run may be advanced by the caller itself, which saves a call
+    on the hot path: `if id == follower.newest + 1: follower.newest = id`.
+    """
+
+    __slots__ = ("_gaps", "_previous", "_start", "abandoned", "newest")
+
+    def __init__(self, newest: int | None = None) -> None:
+        self.newest = newest
+        self.abandoned = 0  # ids given up because too many holes were open
+        self._gaps: list[tuple[int, int]] = []  # ascending, disjoint
+        self._start: int | None = None  # lowest id delivered since a fresh start; None once resumed
+        self._previous: tuple[int, list[tuple[int, int]], int | None] | None = None  # the numbering before this one
+
+    def step(self, id_: int) -> Step:
+        """Judge one id and remember it."""
+        newest = self.newest
+        if newest is None:
+            self.newest = self._start = id_
+            return Step(Seen.NEW)
+        if id_ > newest:
+            return self._ahead(id_, newest)
+        if self._take(id_):
+            return Step(Seen.LATE)
+        if self._start is not None and 0 < self._start - id_ <= START_LOOKBACK:
+            gap = (id_ + 1, self._start - 1) if id_ + 1 < self._start else None
+            self._start = id_
+            if gap:
+                self._remember(gap)
+            return Step(Seen.LATE, gap)
+        if newest - id_ > BACKWARD_EPOCH:
+            return self._turn(id_, newest)
+        return Step(Seen.REPEAT)
+
+    def gaps(self) -> list[tuple[int, int]]:
+        """Return the holes still open, ascending, as (first, last)."""
+        return list(self._gaps)
+
+    def expect(self, first: int, last: int) -> None:
+        """Remember a hole from before a restart."""
+        if first <= last and self.newest is not None and last < self.newest:
+            self._remember((first, last))
+
+    def abandon(self, first: int, last: int) -> int:
+        """Give up the missing ids within first..last; return how many were given up."""
+        kept: list[tuple[int, int]] = []
+        dropped = 0
+        for low, high in self._gaps:
+            cut_low, cut_high = max(low, first), min(high, last)
+            if cut_low > cut_high:
+                kept.append((low, high))
+                continue
+            dropped += cut_high - cut_low + 1
+            if low < cut_low:
+                kept.append((low, cut_low - 1))
+            if cut_high < high:
+                kept.append((cut_high + 1, high))
+        self._gaps = kept
+        return dropped
+
+    def _ahead(self, id_: int, newest: int) -> Step:
+        if id_ == newest + 1:
+            self.newest = id_
+            return Step(Seen.NEW)
+        if self._previous is not None and abs(id_ - self._previous[0]) <= BACKWARD_EPOCH:
+            # One stray id looked like a new numbering; the old one simply goes on.
+            self.newest, self._gaps, self._start = self._previous
+            self._previous = None
+            step = self.step(id_)
+            return step if step.seen is Seen.REPEAT else Step(Seen.EPOCH, step.gap, newest)
+        if id_ - newest > FORWARD_EPOCH:
+            return self._turn(id_, newest)
+        gap = (newest + 1, id_ - 1)
+        self.newest = id_
+        self._remember(gap)
+        return Step(Seen.NEW, gap)
+
+    def _turn(self, id_: int, newest: int) -> Step:
+        self._previous = (newest, self._gaps, self._start)
+        self.newest = self._start = id_
+        self._gaps = []
+        return Step(Seen.EPOCH, None, newest)
+
+    def _take(self, id_: int) -> bool:
+        """Remove one id from the holes; False when it was in none."""
+        at = bisect_right(self._gaps, (id_, id_)) - 1
+        for index in (at, at + 1):
+            if not 0 <= index < len(self._gaps):
+                continue
+            low, high = self._gaps[index]
+            if low <= id_ <= high:
+                rest = [part for part in ((low, id_ - 1), (id_ + 1, high)) if part[0] <= part[1]]
+                self._gaps[index : index + 1] = rest
+                return True
+        return False
+
+    def _remember(self, gap: tuple[int, int]) -> None:
+        self._gaps.insert(bisect_right(self._gaps, gap), gap)
+        while len(self._gaps) > MAX_GAPS:
+            low, high = self._gaps.pop(0)
+            self.abandoned += high - low + 1
