@@ -4,12 +4,22 @@ from __future__ import annotations
 
 import threading
 import time
-from datetime import UTC, datetime
 from typing import Protocol
 
-MINUTE_MS = 60_000
-HOUR_MS = 3_600_000
-DAY_MS = 86_400_000
+from shared.times import DAY_MS, HOUR_MS, MINUTE_MS, floor_minute_ms, iso_utc, parse_utc_ms
+
+__all__ = [
+    "DAY_MS",
+    "HOUR_MS",
+    "MINUTE_MS",
+    "Clock",
+    "ManualClock",
+    "ScaledClock",
+    "SystemClock",
+    "floor_minute_ms",
+    "iso_utc",
+    "parse_utc_ms",
+]
 
 
 class Clock(Protocol):
@@ -70,31 +80,3 @@ class ManualClock:
 
     def sleep(self, seconds: float) -> None:
         self.advance(int(max(0.0, seconds) * 1000))
-
-
-def iso_utc(ms: int) -> str:
-    """Format epoch milliseconds as `2023-10-27T10:00:00Z`; milliseconds appear only when they are not zero."""
-    moment = datetime.fromtimestamp(ms / 1000, tz=UTC)
-    if ms % 1000:
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def parse_utc_ms(text: str) -> int:
-    """Read an ISO time (`Z`, an offset, or none = UTC) or a number of epoch milliseconds.
-
-    Raises:
-        ValueError: the text is neither.
-    """
-    stripped = text.strip()
-    if stripped.lstrip("-").isdigit():
-        return int(stripped)
-    moment = datetime.fromisoformat(stripped.replace("Z", "+00:00"))
-    if moment.tzinfo is None:
-        moment = moment.replace(tzinfo=UTC)
-    return round(moment.timestamp() * 1000)
-
-
-def floor_minute_ms(ms: int) -> int:
-    """Return the start of the minute that `ms` lies in."""
-    return ms - ms % MINUTE_MS
