@@ -23,7 +23,7 @@ MAX_URL_LENGTH = 8000
 """Longest address we ask for; servers and proxies refuse longer request lines."""
 SUBSCRIBE_CHUNK = 100
 """Streams named in one SUBSCRIBE command, so that a command stays well below 4 KB."""
-_STREAM_SAFE = "@!_:+"  # part of stream names and allowed in a query as they are
+_STREAM_SAFE = "@!_:"  # part of stream names and allowed in a query as they are
 MARKET_DATA_ONLY_HOSTS = frozenset({"data-api.binance.vision"})
 
 
@@ -148,7 +148,7 @@ def category_of(market: Market, stream: str) -> str | None:
     """
     symbol, at, suffix = stream.partition("@")
     named = bool(at and symbol) and not symbol.startswith("!")
-    if stream != stream.strip() or "/" in stream or symbol != symbol.lower() and named:
+    if stream != stream.strip() or "/" in stream or (named and symbol != symbol.lower()):
         raise ConfigurationError(f"{stream!r} is not a stream name: one lower-case symbol, '@', one kind")
     if market is Market.SPOT:
         if (named and _SPOT_SUFFIX.fullmatch(suffix)) or _SPOT_WHOLE.fullmatch(stream):

@@ -38,13 +38,14 @@ class IdFollower:
     """Ids of one kind and symbol, growing by one each. Remembers holes, so that a late arrival is not a repeat.
 
     `newest` is None before the first id. A straight run may be advanced by the caller itself, which saves a call
-    on the hot path: `if id == follower.newest + 1: follower.newest = id`.
+    on the hot path: `if id == follower.newest + 1: follower.newest = id; follower.run += 1`.
     """
 
-    __slots__ = ("_gaps", "_previous", "_start", "abandoned", "newest")
+    __slots__ = ("_gaps", "_previous", "_start", "abandoned", "newest", "run")
 
     def __init__(self, newest: int | None = None) -> None:
         self.newest = newest
+        self.run = 0  # ids that the caller advanced itself
         self.abandoned = 0  # ids given up because too many holes were open
         self._gaps: list[tuple[int, int]] = []  # ascending, disjoint
         self._start: int | None = None  # lowest id delivered since a fresh start; None once resumed
