@@ -1,0 +1,132 @@
+"""How unusual a value is among its own past: trailing quantile and trailing rarity."""
+
+from __future__ import annotations
+
+from bisect import bisect_left, insort
+from collections import deque
+from collections.abc import Iterable, Mapping
+from math import isfinite
+from typing import Any
+
+
+class _Trail:
+    """The newest `capacity` values, in order of arrival and sorted."""
+
+    def __init__(self, capacity: int) -> None:
+        if capacity < 1:
+            raise ValueError("capacity must be at least 1")
+        self.capacity = capacity
+        self.arrived: deque[float] = deque()
+        self.ordered: list[float] = []
+
+    def learn(self, value: float) -> None:
+        if not isfinite(value):
+            return
+        if len(self.arrived) == self.capacity:
+            oldest = self.arrived.popleft()
+            del self.ordered[bisect_left(self.ordered, oldest)]
+        self.arrived.append(value)
+        insort(self.ordered, value)
+
+    def replace(self, values: Iterable[float]) -> None:
+        self.arrived.clear()
+        self.ordered.clear()
+        for value in values:
+            self.learn(float(value))
+
+
+class TrailingQuantile:
+    """Flag the lowest `rate` of scores, judged by the last `capacity` of them, whatever their distribution.
+
+    Lower scores are more anomalous. If scores are exchangeable, the next one lies below the k-th smallest of n with
+    probability k / (n + 1), so the threshold stands at position rate x (n + 1), interpolated; a score strictly below
+    it is flagged. A constant series therefore never flags. `minimum` scores are needed before anything is said.
+    """
+
+    def __init__(self, rate: float, capacity: int = 1500, minimum: int = 300) -> None:
+        if not 0 < rate < 1:
+            raise ValueError("rate must lie in (0, 1)")
+        self.rate = rate
+        self.minimum = minimum
+        self._trail = _Trail(capacity)
+
+    def __len__(self) -> int:
+        return len(self._trail.arrived)
+
+    def threshold(self) -> float | None:
+        """Return the score below which the next one is flagged; None while too few are known."""
+        ordered = self._trail.ordered
+        if len(ordered) < max(1, self.minimum):
+            return None
+        position = self.rate * (len(ordered) + 1)
+        below = int(position)
+        if below < 1:
+            return ordered[0]
+        if below >= len(ordered):
+            return ordered[-1]
+        low, high = ordered[below - 1], ordered[below]
+        return low + (position - below) * (high - low)
+
+    def flags(self, score: float) -> bool | None:
+        """Judge a score against the past, then learn it; None while warming or for a score that is no number."""
+        threshold = self.threshold()
+        self._trail.learn(score)
+        return None if threshold is None or not isfinite(score) else score < threshold
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"version": 1, "scores": list(self._trail.arrived)}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a snapshot.
+
+        Raises:
+            ValueError: the snapshot is of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError("unknown version of a quantile snapshot")
+        self._trail.replace(state["scores"])
+
+
+class TrailingRarity:
+    """The share of the last `capacity` values that were at least as large as a new one."""
+
+    def __init__(self, capacity: int = 1500, minimum: int = 1) -> None:
+        self.minimum = minimum
+        self._trail = _Trail(capacity)
+
+    def __len__(self) -> int:
+        return len(self._trail.arrived)
+
+    def rarity(self, value: float) -> float | None:
+        """Return the share, 0..1; None with fewer than `minimum` values or for a value that is no number."""
+        ordered = self._trail.ordered
+        if not ordered or len(ordered) < self.minimum or not isfinite(value):
+            return None
+        return (len(ordered) - bisect_left(ordered, value)) / len(ordered)
+
+    def learn(self, value: float) -> None:
+        """Add a value to the past; one that is no number is left out."""
+        self._trail.learn(value)
+
+    def step(self, value: float) -> float | None:
+        """Return the rarity against the past, then learn the value."""
+        rarity = self.rarity(value)
+        self._trail.learn(value)
+        return rarity
+
+    def values(self) -> list[float]:
+        """Return the known values in order of arrival."""
+        return list(self._trail.arrived)
+
+    def snapshot(self) -> dict[str, Any]:
+        return {"version": 1, "values": self.values()}
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a snapshot.
+
+        Raises:
+            ValueError: the snapshot is of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError("unknown version of a rarity snapshot")
+        self._trail.replace(state["values"])

@@ -1,0 +1,180 @@
+"""One trade that dwarfs the trades just before it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
+from math import isfinite
+from typing import Any
+
+from shared.detection.calibration import TrailingRarity
+from shared.detection.reading import Detector, Signal
+from shared.errors import ConfigurationError
+from shared.market.model import UNITS_PER_COIN, Market, Side, Trade, units
+from shared.settings import TradeSpikeSettings
+from shared.times import iso_utc
+
+_MOST = 1e15
+_EXACT_BELOW = 2e7  # where rounding quantity x 1e8 is exact (see model.units)
+
+
+@dataclass(frozen=True, slots=True)
+class TradeSpikeReading:
+    """A trade that fired. `mean` is that of the window, in base units; `ratio` = volume / mean.
+
+    `rarity` is the share of this symbol's earlier spike ratios that were at least this large; None for the first.
+    """
+
+    market: Market
+    symbol: str
+    trade_id: int | None
+    price: float
+    volume: float
+    event_ms: int
+    side: Side
+    ratio: float
+    mean: float
+    rarity: float | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the product's output object."""
+        return {
+            "signal_type": "VolumeSpike",
+            "symbol": self.symbol,
+            "price": self.price,
+            "volume": self.volume,
+            "timestamp": iso_utc(self.event_ms),
+            "ratio": self.ratio,
+            "mean": self.mean,
+            "trade_id": self.trade_id,
+            "side": self.side.value,
+        }
+
+
+class TradeSpikeDetector:
+    """Fire when a trade is at least `multiple` times the mean of the `window_trades` trades before it.
+
+    Equality counts. Quantities are integers of 1e-8 and the running sum is exact, so nothing drifts: with
+    multiple = num / den the rule reads  quantity x window x den >= num x sum. Under `include_current` the trade is
+    itself one of the window, which subtracts num from the left factor.
+    """
+
+    __slots__ = (
+        "_at", "_left", "_market", "_rarity", "_ring", "_size", "_sum", "_symbol", "_times_quantity", "_times_sum",
+        "refused", "settings", "trades",
+    )  # fmt: skip
+
+    def __init__(self, settings: TradeSpikeSettings, market: Market, symbol: str) -> None:
+        self.settings = settings
+        self._market = market
+        self._symbol = symbol
+        self._size = settings.window_trades - (1 if settings.include_current else 0)
+        if self._size < 1:
+            raise ConfigurationError("trade_spike.window_trades must be at least 2 when include_current is set")
+        multiple = Fraction(Decimal(str(settings.multiple)))
+        own = multiple.numerator if settings.include_current else 0
+        self._times_quantity = settings.window_trades * multiple.denominator - own
+        self._times_sum = multiple.numerator
+        self._ring = [0] * self._size
+        self._at = 0
+        self._left = self._size  # trades still to come before the window is full
+        self._sum = 0
+        self._rarity = TrailingRarity()
+        self.trades = 0
+        self.refused = 0
+
+    @property
+    def warming(self) -> bool:
+        return self._left > 0
+
+    def step(self, trade: Trade) -> TradeSpikeReading | None:
+        """Judge one trade against those before it, then learn it. None unless it fires.
+
+        A trade without a usable price or quantity is counted in `refused` and otherwise ignored.
+        """
+        quantity = trade.quantity
+        if 0.0 < quantity < _EXACT_BELOW and 0.0 < trade.price <= _MOST:
+            size = round(quantity * 1e8)
+        elif isfinite(quantity) and 0.0 < quantity <= _MOST and 0.0 < trade.price <= _MOST:
+            size = units(quantity)
+        else:
+            size = 0
+        if size == 0:
+            self.refused += 1
+            return None
+        self.trades += 1
+        at, before = self._at, self._sum
+        ring = self._ring
+        self._sum = before + size - ring[at]
+        ring[at] = size
+        at += 1
+        self._at = at if at < self._size else 0
+        if self._left:
+            self._left -= 1
+            return None
+        if size * self._times_quantity < before * self._times_sum:
+            return None
+        return self._fired(trade, size, before)
+
+    def _fired(self, trade: Trade, size: int, before: int) -> TradeSpikeReading:
+        window = self.settings.window_trades
+        total = before + size if self.settings.include_current else before
+        ratio = size * window / total
+        return TradeSpikeReading(
+            market=self._market,
+            symbol=self._symbol,
+            trade_id=trade.trade_id,
+            price=trade.price,
+            volume=trade.quantity,
+            event_ms=trade.event_ms,
+            side=trade.side,
+            ratio=ratio,
+            mean=total / (window * UNITS_PER_COIN),
+            rarity=self._rarity.step(ratio),
+        )
+
+    def signal(self, reading: TradeSpikeReading) -> Signal:
+        """Return the stored fact. What only the alert gates need stands in its `snapshot`."""
+        return Signal(
+            detector=Detector.TRADE_SPIKE,
+            market=reading.market,
+            symbol=reading.symbol,
+            event_ms=reading.event_ms,
+            known_ms=reading.event_ms,
+            values=reading.to_json(),
+            thresholds={"multiple": self.settings.multiple, "window_trades": self.settings.window_trades},
+            trade_id=reading.trade_id,
+            strength=max(1.0, reading.ratio / self.settings.multiple),
+            snapshot={"rarity": reading.rarity, "quote_notional": reading.price * reading.volume},
+        )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the window, oldest first, and the counters; quantities are text, for they may exceed 64 bits."""
+        ordered = self._ring[self._at :] + self._ring[: self._at]
+        return {
+            "version": 1,
+            "size": self._size,
+            "units": [str(size) for size in ordered[self._left :]],
+            "trades": self.trades,
+            "refused": self.refused,
+            "ratios": self._rarity.values(),
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a snapshot of a detector with the same window.
+
+        Raises:
+            ValueError: the snapshot is of another version or window.
+        """
+        known = [int(text) for text in state.get("units", [])]
+        if state.get("version") != 1 or state.get("size") != self._size or len(known) > self._size:
+            raise ValueError("the trade-spike snapshot does not fit this configuration")
+        self._left = self._size - len(known)
+        self._ring = known + [0] * self._left
+        self._at = len(known) % self._size
+        self._sum = sum(known)
+        self.trades = state["trades"]
+        self.refused = state["refused"]
+        self._rarity.restore({"version": 1, "values": state["ratios"]})
