@@ -21,10 +21,10 @@ def word(text: str) -> str:
     """
     escaped = "".join(_escape(sign) for sign in text) or "%"
     raw = escaped.encode(errors="surrogatepass")
-    if len(raw) <= _LONGEST_WORD and not text.isspace():
+    if len(raw) <= _LONGEST_WORD:
         return escaped
     digest = hashlib.sha256(text.encode(errors="surrogatepass")).hexdigest()
-    return f"%{digest}"  # an escape has two or six digits after its sign and never 64
+    return f"%h{digest}"  # no escape begins with h
 
 
 def _escape(sign: str) -> str:
