@@ -43,16 +43,26 @@ class SystemClock:
 
 
 class ScaledClock:
-    """A clock that starts at `origin_ms` and runs `speed` times as fast as the wall; for the simulated market."""
+    """A clock at `origin_ms` that runs `speed` times as fast as the wall once started; for the simulated market.
 
-    def __init__(self, origin_ms: int, speed: float) -> None:
+    Until `start` it stands still, so that what must be ready first does not cost market time.
+    """
+
+    def __init__(self, origin_ms: int, speed: float, *, running: bool = True) -> None:
         if speed <= 0:
             raise ValueError("speed must be positive")
         self.origin_ms = origin_ms
         self.speed = speed
-        self._started = time.monotonic()
+        self._started: float | None = time.monotonic() if running else None
+
+    def start(self) -> None:
+        """Let time begin; doing it twice changes nothing."""
+        if self._started is None:
+            self._started = time.monotonic()
 
     def now_ms(self) -> int:
+        if self._started is None:
+            return self.origin_ms
         return self.origin_ms + int((time.monotonic() - self._started) * 1000 * self.speed)
 
     def sleep(self, seconds: float) -> None:
