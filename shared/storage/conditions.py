@@ -23,9 +23,7 @@ def holds(condition: Condition | None, item: Item | None) -> bool:
             wanted = operand(value)
             return item is not None and _same(item.get(attribute), wanted)
         case AtMost(attribute, value):
-            limit = operand(value)
-            if isinstance(limit, str):
-                raise ValueError("AtMost compares numbers")
+            limit = number(value)
             stored = None if item is None else item.get(attribute)
             return _is_number(stored) and stored <= limit  # type: ignore[operator]
         case AnyOf(conditions):
@@ -54,6 +52,14 @@ def operand(value: str | int | float) -> str | int | float:
     plain: str | int | float = normal(value)
     if _is_number(plain) and not comparable(plain):  # type: ignore[arg-type]
         raise ValueError(f"{value!r} cannot be compared: it has more than 38 digits or is too small")
+    return plain
+
+
+def number(value: object) -> int | float:
+    """Return AtMost's value in normal form. Raises ValueError as `operand` does, and when it is no number."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise ValueError("AtMost compares numbers")
+    plain: int | float = operand(value)  # type: ignore[assignment]
     return plain
 
 

@@ -27,11 +27,11 @@ from shared.storage.table import (
     Write,
     WriteResult,
 )
+from shared.storage.writes import check_writes
 
 FORMAT = 1
 _APPLICATION_ID = 0x54415057  # "TAPW": tells our files from other people's
 _TOKEN_LIFE_S = 600  # DynamoDB's
-_MAX_WRITES = 100
 
 _SCHEMA = """
 CREATE TABLE items (
@@ -253,20 +253,6 @@ class SqliteTable:
 
 _Row = tuple[str, str, bytes, int | None]
 _Plan = tuple[Write, Key, _Row | None]
-
-
-def check_writes(writes: Sequence[Write]) -> Sequence[Write]:
-    """Return the writes of a transaction: 1 to 100 of them, to distinct keys, as DynamoDB wants them.
-
-    Raises:
-        ValueError: they are not.
-    """
-    if not 0 < len(writes) <= _MAX_WRITES:
-        raise ValueError(f"a transaction has 1 to {_MAX_WRITES} writes, not {len(writes)}")
-    keys = {key_of(write.item) if isinstance(write, Put) else check_key(write.key) for write in writes}
-    if len(keys) != len(writes):
-        raise ValueError("the writes of a transaction must have distinct keys")
-    return writes
 
 
 def _row(item: Mapping[str, Value]) -> _Row:
