@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from shared.clock import iso_utc
+from shared.clock import iso_utc, parse_utc_ms
 from shared.detection.reading import Detector, Direction, Signal, Values
 from shared.market.model import Market
 
@@ -81,3 +82,28 @@ class Alert:
             "rule_version": self.rule_version,
             "suppressed_since_last": self.suppressed_since_last,
         }
+
+    @classmethod
+    def from_json(cls, body: Mapping[str, Any]) -> Alert:
+        """Read the published form back; fields that a later version added are left out.
+
+        Raises:
+            KeyError, ValueError: it is no alert of this schema.
+        """
+        return cls(
+            alert_id=body["alert_id"],
+            detector=Detector(body["detector"]),
+            market=Market(body["market"]),
+            symbol=body["symbol"],
+            sector=body["sector"],
+            direction=Direction(body["direction"]) if body["direction"] else None,
+            severity=Severity(body["severity"]),
+            event_ms=parse_utc_ms(body["event_time"]),
+            detected_ms=parse_utc_ms(body["detected_time"]),
+            title=body["title"],
+            text=body["text"],
+            values=body["values"],
+            thresholds=body["thresholds"],
+            rule_version=body["rule_version"],
+            suppressed_since_last=body["suppressed_since_last"],
+        )

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import secrets
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import StrEnum
 
+from shared.alerts import policy
 from shared.alerts.channels.channel import Channel
-from shared.alerts.model import Alert
+from shared.alerts.delivery import Delivery, DeliveryState, RedeliveryReport
+from shared.alerts.model import Alert, Severity, alert_id
+from shared.alerts.policy import Allowed, CooldownState, Held, Rules
+from shared.alerts.render import render, severity_of
 from shared.clock import Clock
-from shared.detection.reading import Signal
+from shared.detection.reading import Detector, Signal
+from shared.errors import StorageUnavailable
 from shared.settings import Settings
-from shared.storage.alerts import AlertRepository
+from shared.storage.alerts import AlertRepository, Claim
 from shared.storage.mutes import MuteRepository
-from shared.storage.signals import SignalRepository
+from shared.storage.outbox import OutboxItem
+from shared.storage.signals import SignalRepository, StoredSignal
+from shared.storage.table import Put, Table
 
+__all__ = ["AlertService", "DeliveryState", "Outcome", "RedeliveryReport"]
 
-class DeliveryState(StrEnum):
-    SENT = "sent"
-    PENDING = "pending"
-    TOO_LATE = "too_late"
-    DEAD = "dead"
+_MOST_DECISIONS = 12  # each lost race means that another one won, so this many losses mean a broken state
+_MOST_UNANSWERED = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,19 +45,11 @@ class Outcome:
     deliveries: Mapping[str, DeliveryState] = field(default_factory=dict)  # by channel name
 
 
-@dataclass(frozen=True, slots=True)
-class RedeliveryReport:
-    """Counts of one redelivery run, over all channels; `waiting` are leased by another run or not due yet."""
-
-    sent: int = 0
-    failed: int = 0
-    too_late: int = 0
-    dead: int = 0
-    waiting: int = 0
-
-
 class AlertService:
-    """Turn signals into at most one alert each and deliver it. Safe to share between threads and processes."""
+    """Turn signals into at most one alert each and deliver it. Safe to share between threads and processes.
+
+    `counters` counts this instance's outcomes: `allowed`, `repeated` and the reasons of what was held.
+    """
 
     def __init__(
         self,
@@ -62,18 +60,163 @@ class AlertService:
         settings: Settings,
         clock: Clock,
         *,
-        new_token: Callable[[], str] | None = None,
+        new_token: Callable[[], str] = lambda: secrets.token_hex(16),
     ) -> None:
-        raise NotImplementedError
+        self._alerts = alerts
+        self._signals = signals
+        self._mutes = mutes
+        self._rules = Rules(settings)
+        self._clock = clock
+        self._new_token = new_token
+        self._delivery = Delivery(alerts, channels, self._rules.max_age_ms, clock, new_token)
+        self.counters: Counter[str] = Counter()
+
+    @classmethod
+    def on_table(cls, table: Table, channels: Sequence[Channel], settings: Settings, clock: Clock) -> AlertService:
+        """Build a service with all its repositories on one table."""
+        days = settings.storage.retention_days
+        return cls(
+            AlertRepository(table, days),
+            SignalRepository(table, days),
+            MuteRepository(table),
+            channels,
+            settings,
+            clock,
+        )
 
     def handle(self, signal: Signal) -> Outcome:
-        """Store a signal, decide, and send. Handling it again changes nothing.
+        """Store a signal, decide, and send if it is allowed. Handling it again changes and sends nothing.
+
+        A channel that fails is no error of this call: its item stays in the outbox for `redeliver`.
 
         Raises:
-            StorageUnavailable: no answer from the state; ask again with the same signal.
+            StorageUnavailable: the state gave no answer; ask again with the same signal.
         """
-        raise NotImplementedError
+        outcome = self._handle(signal)
+        self.counters[(outcome.held or "allowed") if outcome.created else "repeated"] += 1
+        return outcome
 
     def redeliver(self, now_ms: int) -> RedeliveryReport:
-        """Send what is still pending and due."""
-        raise NotImplementedError
+        """Send what is pending, due and not too old; two runs at once send each alert once.
+
+        Raises:
+            StorageUnavailable: an outbox could not be read; ask again.
+        """
+        return self._delivery.redeliver(now_ms)
+
+    # --- deciding ----------------------------------------------------------------------------------------
+    def _handle(self, signal: Signal) -> Outcome:
+        reason = policy.not_news(signal, self._rules)
+        if reason is not None:  # no state is needed: one write, and most signals end here
+            owner = self._new_token()
+            stored = self._signals.put(signal, reason.value, owner=owner)
+            return self._outcome(stored, created=stored.owner == owner)
+        unanswered = 0
+        for _ in range(_MOST_DECISIONS):
+            known = self._signals.get(signal)
+            if known is not None:
+                return self._outcome(known, created=False)
+            try:
+                outcome = self._decide(signal)
+            except StorageUnavailable:
+                unanswered += 1
+                if unanswered >= _MOST_UNANSWERED:
+                    raise
+                continue
+            if outcome is not None:
+                return outcome
+        raise StorageUnavailable(f"the cooldown {policy.cooldown_key(signal)!r} kept changing: ask again")
+
+    def _decide(self, signal: Signal) -> Outcome | None:
+        """Decide on the present state and claim the decision; None when somebody else moved first."""
+        now_ms, owner, key = self._clock.now_ms(), self._new_token(), policy.cooldown_key(signal)
+        state = self._alerts.cooldowns.get(key)
+        severity, mutes, sent_today = severity_of(signal), self._mutes.active(now_ms), self._sent_today(signal)
+        decision = policy.decide(signal, severity, state, self._rules, mutes, now_ms, sent_today=sent_today or 0)
+        held = decision if isinstance(decision, Held) else None
+        stored = StoredSignal(
+            signal,
+            alert_id(signal),
+            None if held is None else held.reason.value,
+            None if held is None else held.until_ms,
+            owner,
+        )
+        states = self._state_writes(signal, key, state, decision, sent_today, now_ms)
+        if isinstance(decision, Allowed):
+            alert = _alert(signal, severity, decision, now_ms)
+            outbox = self._delivery.new_items(alert, signal.known_ms, owner, now_ms)
+            claim = self._alerts.claim(self._signals.write(stored), states, owner=owner, alert=alert, outbox=outbox)
+        else:
+            alert, outbox = None, []
+            claim = self._alerts.claim(self._signals.write(stored), states, owner=owner)
+        if claim is not Claim.WON:
+            return None
+        return self._carry_out(stored, alert, outbox)
+
+    def _carry_out(self, stored: StoredSignal, alert: Alert | None, outbox: Sequence[OutboxItem]) -> Outcome:
+        """Send what was claimed; only then renew the pointer, whose failure must not delay or lose an alert."""
+        deliveries = {} if alert is None else self._delivery.send_all(alert, outbox)
+        try:
+            self._signals.point_to(stored.signal)
+        except StorageUnavailable:
+            self.counters["pointer_not_renewed"] += 1  # the next signal of the symbol renews it
+        return Outcome(
+            stored.signal, stored.alert_id, alert, stored.held_reason, stored.held_until_ms, deliveries=deliveries
+        )
+
+    def _sent_today(self, signal: Signal) -> int | None:
+        """Return the day's count if a budget is set, None (and no read) otherwise."""
+        if self._rules.settings.alerts.budget_per_day is None or signal.detector is Detector.SYSTEM:
+            return None
+        return self._alerts.cooldowns.sent_on(policy.budget_day(signal))
+
+    def _state_writes(
+        self,
+        signal: Signal,
+        key: str,
+        state: CooldownState,
+        decision: Allowed | Held,
+        sent_today: int | None,
+        now_ms: int,
+    ) -> list[Put]:
+        cooldowns = self._alerts.cooldowns
+        writes = [] if decision.new_state == state else [cooldowns.write(key, decision.new_state, now_ms)]
+        if isinstance(decision, Allowed) and sent_today is not None:
+            writes.append(cooldowns.count_write(policy.budget_day(signal), sent_today))
+        return writes
+
+    def _outcome(self, stored: StoredSignal, *, created: bool) -> Outcome:
+        alert, deliveries = None, {}
+        if stored.held_reason is None:
+            alert = self._alerts.get(stored.alert_id)
+            deliveries = self._delivery.states(stored.alert_id)
+        return Outcome(
+            stored.signal,
+            stored.alert_id,
+            alert,
+            stored.held_reason,
+            stored.held_until_ms,
+            created=created,
+            deliveries=deliveries,
+        )
+
+
+def _alert(signal: Signal, severity: Severity, decision: Allowed, now_ms: int) -> Alert:
+    text = render(signal, decision.suppressed, decision.suppressed_since_ms)
+    return Alert(
+        alert_id=alert_id(signal),
+        detector=signal.detector,
+        market=signal.market,
+        symbol=signal.symbol,
+        sector=signal.sector,
+        direction=signal.direction,
+        severity=severity,
+        event_ms=signal.event_ms,
+        detected_ms=now_ms,
+        title=text.title,
+        text=text.body,
+        values=signal.values,
+        thresholds=signal.thresholds,
+        rule_version=signal.rule_version,
+        suppressed_since_last=decision.suppressed,
+    )

@@ -1,0 +1,119 @@
+"""Amazon SNS as a channel: readable text for people, JSON for programs, attributes for filter policies."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from shared.alerts.model import Alert
+from shared.alerts.wording import ascii_line, sanitize
+from shared.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sns import SNSClient
+    from mypy_boto3_sns.type_defs import MessageAttributeValueTypeDef
+
+_SUBJECT = 99  # characters: SNS wants fewer than 100
+_SMS = 140
+_LARGEST = 250_000  # bytes; SNS takes 256 KiB with attributes
+_PERSON_MUST_ACT_S = 120.0
+
+# The topic is gone or the rights are: nothing is wrong with the alert, so it stays pending while somebody may act.
+_CURES: Mapping[str, str] = {
+    "NotFound": "the topic does not exist: deploy again, or correct alerts.sns.topic_arn",
+    "NotFoundException": "the topic does not exist: deploy again, or correct alerts.sns.topic_arn",
+    "AuthorizationError": "publishing is not allowed: grant sns:Publish on the topic",
+    "AuthorizationErrorException": "publishing is not allowed: grant sns:Publish on the topic",
+    "AccessDenied": "publishing is not allowed: grant sns:Publish on the topic",
+    "AccessDeniedException": "publishing is not allowed: grant sns:Publish on the topic",
+    "InvalidClientTokenId": "the credentials are not valid",
+    "ExpiredToken": "the credentials have expired",
+    "ExpiredTokenException": "the credentials have expired",
+    "SignatureDoesNotMatch": "the credentials are not valid",
+    "EndpointDisabled": "the endpoint is disabled",
+    "KMSDisabled": "the topic's key is disabled",
+    "KMSAccessDenied": "the topic's key may not be used",
+    "KMSAccessDeniedException": "the topic's key may not be used",
+}
+_ALERT_IS_WRONG = frozenset(
+    {"InvalidParameter", "InvalidParameterValue", "InvalidParameterException", "ParameterValueInvalid"}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class SnsChannel:
+    """Publish each alert to one topic. `client` is a boto3 SNS client, safe to share between threads.
+
+    Every protocol gets its form (MessageStructure json): e-mail the text, SMS one line, SQS, HTTPS and functions the
+    published JSON.
+    """
+
+    client: SNSClient
+    topic_arn: str
+    name: str = "sns"
+
+    def send(self, alert: Alert) -> None:
+        """Publish one alert.
+
+        Raises:
+            DeliveryError: SNS did not say that it took it. Retryable unless SNS refuses the alert itself; after a
+                cause that only a person can remove, the next attempt waits two minutes.
+        """
+        try:
+            self.client.publish(
+                TopicArn=self.topic_arn,
+                Subject=subject(alert),
+                Message=message(alert),
+                MessageStructure="json",
+                MessageAttributes=attributes(alert),
+            )
+        except ClientError as exc:
+            raise _refused(exc) from exc
+        except (BotoCoreError, ResponseParserError) as exc:  # the parser's error belongs to neither family
+            raise DeliveryError(f"SNS gave no usable answer: {type(exc).__name__}") from exc
+
+
+def subject(alert: Alert) -> str:
+    """Return at most 99 printable ASCII characters that begin with a letter."""
+    return ascii_line(f"{alert.severity.value.upper()} {alert.title}", _SUBJECT)
+
+
+def message(alert: Alert) -> str:
+    """Return the JSON that names a form for each protocol. Values that would make it too large are left out."""
+    body = alert.to_json()
+    published = msgspec.json.encode(body).decode()
+    if len(published) * 4 + len(alert.text) * 8 > _LARGEST:
+        published = msgspec.json.encode(body | {"values": {}, "thresholds": {}, "text": alert.text[:2000]}).decode()
+    text = f"{alert.text[:8000]}\n\nAlert {alert.alert_id}"
+    forms = {"default": text, "email": text, "sms": ascii_line(alert.title, _SMS)}
+    forms |= dict.fromkeys(("email-json", "sqs", "http", "https", "lambda", "firehose"), published)
+    return msgspec.json.encode(forms).decode()
+
+
+def attributes(alert: Alert) -> dict[str, MessageAttributeValueTypeDef]:
+    """Return the attributes that filter policies read; what an alert does not have is left out."""
+    named = {
+        "detector": alert.detector.value,
+        "symbol": sanitize(alert.symbol),
+        "sector": None if alert.sector is None else sanitize(alert.sector),
+        "direction": alert.direction.value if alert.direction else None,
+        "severity": alert.severity.value,
+    }
+    return {name: {"DataType": "String", "StringValue": value} for name, value in named.items() if value}
+
+
+def _refused(exc: ClientError) -> DeliveryError:
+    error = exc.response.get("Error", {})
+    code = error.get("Code", "")
+    if code in _ALERT_IS_WRONG:
+        return DeliveryError(
+            f"SNS refused the alert ({code}): {sanitize(error.get('Message', ''), 200)}", retryable=False
+        )
+    if code in _CURES:
+        return DeliveryError(f"SNS: {_CURES[code]} ({code})", retry_after_s=_PERSON_MUST_ACT_S)
+    return DeliveryError(f"SNS did not take the alert ({code or 'no code'})")

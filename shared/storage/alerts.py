@@ -1,0 +1,205 @@
+"""Alerts: claimed in one transaction with cooldown, signal and outbox; delivered and confirmed per channel."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+
+import msgspec
+
+from shared.alerts.model import Alert, Severity
+from shared.detection.reading import Detector, Direction
+from shared.errors import StorageUnavailable
+from shared.storage import alert_keys
+from shared.storage.cooldowns import CooldownRepository
+from shared.storage.feed import read_feed
+from shared.storage.outbox import Outbox, OutboxItem
+from shared.storage.table import Absent, Item, Put, Table, Write
+
+
+class Claim(Enum):
+    WON = "won"
+    """The transaction is in the table, and it is ours."""
+    TAKEN = "taken"
+    """The same signal was stored by somebody else: read it."""
+    MOVED = "moved"
+    """A state it was decided on has changed since: decide again."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliveryNote:
+    """How the delivery of an alert on one channel ended: `sent`, `too_late` or `dead`."""
+
+    channel: str
+    state: str
+    at_ms: int
+    attempts: int
+    error: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class AlertRepository:
+    table: Table
+    retention_days: int = 14
+
+    @property
+    def cooldowns(self) -> CooldownRepository:
+        return CooldownRepository(self.table)
+
+    @property
+    def outbox(self) -> Outbox:
+        return Outbox(self.table)
+
+    # --- claiming ----------------------------------------------------------------------------------------
+    def claim(
+        self,
+        signal: Put,
+        states: Sequence[Put],
+        *,
+        owner: str,
+        alert: Alert | None = None,
+        outbox: Sequence[OutboxItem] = (),
+    ) -> Claim:
+        """Write a decision, all or nothing: the signal, the states it moved and, if allowed, the alert and its outbox.
+
+        `signal` carries `owner` and is refused when it is there already. An answer that was lost, or a retry that was
+        refused by its own first write, is recognised by reading `owner` back.
+
+        Raises:
+            StorageUnavailable: no answer, and nothing was found written; ask again.
+        """
+        writes: list[Write] = [signal, *states]
+        if alert is not None:
+            writes += [self._alert_write(alert, owner), self._feed_write(alert)]
+            writes += [self.outbox.write(item) for item in outbox]
+        try:
+            result = self.table.transact(writes, token=owner)
+        except StorageUnavailable:
+            if self._stored_by(signal, owner):
+                return Claim.WON
+            raise
+        if result.applied:
+            return Claim.WON
+        found = result.failed.get(0)
+        if found is not None:
+            return Claim.WON if found.get("owner") == owner else Claim.TAKEN
+        # SQLite and DynamoDB name every refused write; a table that names only some must not make us lose ourselves
+        return Claim.WON if self._stored_by(signal, owner) else Claim.MOVED
+
+    def _stored_by(self, signal: Put, owner: str) -> bool:
+        item = self.table.get((str(signal.item["pk"]), str(signal.item["sk"])), consistent=True)
+        return item is not None and item.get("owner") == owner
+
+    def _alert_write(self, alert: Alert, owner: str) -> Put:
+        pk, sk = alert_keys.alert(alert.alert_id)
+        return Put(self._row(alert) | {"pk": pk, "sk": sk, "owner": owner}, Absent())
+
+    def _feed_write(self, alert: Alert) -> Put:
+        sk = alert_keys.feed_sk(alert.event_ms, alert.alert_id)
+        return Put(self._row(alert) | {"pk": alert_keys.ALERT_FEED, "sk": sk})
+
+    def _row(self, alert: Alert) -> Item:
+        return {
+            "alert_id": alert.alert_id,
+            "detector": alert.detector.value,
+            "symbol": alert.symbol,
+            "direction": alert.direction.value if alert.direction else None,
+            "severity": alert.severity.value,
+            "body": msgspec.json.encode(alert.to_json()),
+            "expires_at": alert.detected_ms // 1000 + self.retention_days * 86_400,
+        }
+
+    # --- delivering --------------------------------------------------------------------------------------
+    def finish(self, item: OutboxItem, state: str, now_ms: int, error: str = "") -> None:
+        """Note how a delivery ended and take it out of the outbox, together. Asking again is safe.
+
+        Raises:
+            StorageUnavailable: no answer; ask again.
+        """
+        pk, sk = alert_keys.delivery(item.alert_id, item.channel)
+        note: Item = {
+            "pk": pk,
+            "sk": sk,
+            "channel": item.channel,
+            "state": state,
+            "at_ms": now_ms,
+            "attempts": item.attempts,
+            "error": error[:500],
+            "expires_at": now_ms // 1000 + self.retention_days * 86_400,
+        }
+        self.table.transact([self.outbox.removal(item), Put(note)])
+
+    def pending(self, channel: str) -> list[OutboxItem]:
+        """Return what a channel has not confirmed, oldest decision first."""
+        return self.outbox.pending(channel)
+
+    # --- reading -----------------------------------------------------------------------------------------
+    def get(self, alert_id: str) -> Alert | None:
+        item = self.table.get(alert_keys.alert(alert_id), consistent=True)
+        return None if item is None else _decode(item)
+
+    def deliveries(self, alert_id: str) -> dict[str, DeliveryNote]:
+        """Return how each channel's delivery ended; a channel that is missing is pending, or was never asked."""
+        rows = self.table.query(
+            alert_keys.alert_partition(alert_id),
+            start=alert_keys.DELIVERY_PREFIX,
+            end=alert_keys.DELIVERY_PREFIX + "\U0010ffff",
+        )
+        notes = [_note(row) for row in rows]
+        return {note.channel: note for note in notes}
+
+    def range(
+        self,
+        *,
+        symbol: str | None = None,
+        detector: Detector | None = None,
+        direction: Direction | None = None,
+        severity: Severity | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+    ) -> tuple[list[Alert], str | None]:
+        """Return alerts with an event time in [since_ms, until_ms), newest first, and the next page's cursor.
+
+        A page may hold fewer than `limit`, or none, and still have a next one: the work of one call is bounded.
+        """
+        wanted = {
+            "symbol": symbol,
+            "detector": detector.value if detector else None,
+            "direction": direction.value if direction else None,
+            "severity": severity.value if severity else None,
+        }
+
+        def keep(item: Item) -> bool:
+            return all(value is None or item.get(name) == value for name, value in wanted.items())
+
+        rows, next_cursor = read_feed(
+            self.table,
+            [alert_keys.ALERT_FEED],
+            keep,
+            start=None if since_ms is None else alert_keys.time_part(since_ms),
+            end=None if until_ms is None else alert_keys.time_part(until_ms),
+            cursor=cursor,
+            limit=limit,
+        )
+        return [_decode(row) for row in rows], next_cursor
+
+
+def _decode(item: Item) -> Alert:
+    body = item["body"]
+    if not isinstance(body, bytes):
+        raise ValueError(f"alert row {item['sk']!r} has no body")
+    return Alert.from_json(msgspec.json.decode(body))
+
+
+def _note(row: Item) -> DeliveryNote:
+    at_ms, attempts = row.get("at_ms"), row.get("attempts")
+    return DeliveryNote(
+        channel=str(row["channel"]),
+        state=str(row["state"]),
+        at_ms=int(at_ms) if isinstance(at_ms, int | float) else 0,
+        attempts=int(attempts) if isinstance(attempts, int | float) else 0,
+        error=str(row.get("error", "")),
+    )
