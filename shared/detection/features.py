@@ -1,13 +1,34 @@
-"""Sector features of every symbol, minute by minute."""
+"""Sector features of every symbol, minute by minute: returns, beta, excess return, robust z, taker share.
+
+Choices where the specification leaves one, the same live, in a replay and in a refill:
+- A z is taken against the (up to) 720 minutes strictly before the bar; the bar's own value joins them afterwards.
+- A lookback that reaches before a symbol's first bar is cut there: minutes before the beginning are too little
+  history, not missing minutes. Of what remains, 95 % of the minutes must be there.
+- Returns need their two closes only.
+- On the logarithmic scale a volume of zero has no value.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import islice
+from math import isfinite
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
+
+from shared.detection.beta import FloatArray, Lookback, rolling_beta, strided_return
 from shared.detection.reading import Status
-from shared.times import iso_utc, parse_utc_ms
+from shared.detection.robust import SortedWindow
+from shared.market.model import Bar
+from shared.settings import SectorSettings
+from shared.times import MINUTE_MS, iso_utc
+
+_NAN = float("nan")
+_MOST = 1e18  # no price or volume lies beyond
+_CHUNK = 1440  # minutes loaded at once
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,3 +54,273 @@ class SymbolFeatures:
     def to_json(self) -> dict[str, Any]:
         """Return plain values: `open_time` as ISO text beside `open_ms`."""
         return {**asdict(self), "status": self.status.value, "open_time": iso_utc(self.open_ms)}
+
+    @classmethod
+    def from_json(cls, stored: Mapping[str, Any]) -> SymbolFeatures:
+        """Read what `to_json` wrote; other keys are ignored."""
+        values = {name: stored[name] for name in cls.__slots__}
+        return cls(**{**values, "status": Status(values["status"])})
+
+
+class FeatureEngine:
+    """Keep the last minutes of all symbols and answer each new one. Arrays are (minutes, symbols).
+
+    `push` takes the bars of one closed minute, `load` a history without output; both leave the same state.
+    `history_bars` minutes of history give the same answers as having run for ever.
+    """
+
+    def __init__(self, settings: SectorSettings, benchmark: str, symbols: Sequence[str]) -> None:
+        self.settings = settings
+        self.symbols = tuple(dict.fromkeys((benchmark, *symbols)))
+        windows = settings.windows
+        self._z_bars = windows.zscore_lookback_bars
+        self._reach = max(windows.beta_lookback_bars, windows.return_bars, windows.taker_bars)
+        self.history_bars = self._z_bars + self._reach + 1
+        self._column = {symbol: i for i, symbol in enumerate(self.symbols)}
+        self._keep = self.history_bars + 1
+        self._capacity = self._keep + _CHUNK
+        width = len(self.symbols)
+        self._close, self._volume, self._taker, self._excess, self._scale = (
+            np.full((self._capacity, width), np.nan) for _ in range(5)
+        )  # close as logarithm; scale is the volume as its z sees it
+        self._rows = 0  # rows in use; the newest minute is the last of them
+        self._row_ms = 0  # the minute of row 0
+        # The minute of each symbol's first bar, and of its first value, as an offset of minutes since the epoch.
+        self._first_bar = np.full(width, -1, dtype=np.int64)
+        self._first_excess = np.full(width, -1, dtype=np.int64)
+        self._first_volume = np.full(width, -1, dtype=np.int64)
+        self._excess_windows = [SortedWindow() for _ in range(width)]
+        self._volume_windows = [SortedWindow() for _ in range(width)]
+
+    @property
+    def newest_ms(self) -> int | None:
+        """The open time of the newest minute pushed or loaded."""
+        return self._row_ms + (self._rows - 1) * MINUTE_MS if self._rows else None
+
+    def push(self, minute_open_ms: int, bars: Mapping[str, Bar]) -> dict[str, SymbolFeatures]:
+        """Take the bars of one closed minute; return the features of every symbol at it.
+
+        Minutes left out since the last one count as missing. Bars of unknown symbols are ignored.
+
+        Raises:
+            ValueError: the minute is not a minute's open time, or not after the newest one.
+        """
+        self._begin(minute_open_ms, 1)
+        row = self._rows - 1
+        self._write(row, bars)
+        beta = self._compute(row, row + 1)[0]
+        for window_set, values in self._learnt():
+            gone = values[row - 1 - self._z_bars] if row > self._z_bars else None
+            if gone is not None:
+                _remove(window_set, gone)
+        features = self._read(row, minute_open_ms, beta)
+        for window_set, values in self._learnt():
+            _add(window_set, values[row])
+        self._note_first(row, row + 1)
+        return features
+
+    def load(self, bars_by_minute: Iterable[tuple[int, Mapping[str, Bar]]]) -> None:
+        """Take a history, minutes strictly ascending, without answering; much faster than pushing it.
+
+        Raises:
+            ValueError: as `push`.
+        """
+        minutes = iter(bars_by_minute)
+        ahead = next(minutes, None)
+        while ahead is not None:
+            start_ms = ahead[0]
+            span = 0
+            chunk = []
+            while ahead is not None and ahead[0] < start_ms + _CHUNK * MINUTE_MS:
+                chunk.append(ahead)
+                span = (ahead[0] - start_ms) // MINUTE_MS + 1
+                following = next(islice(minutes, 1), None)
+                if following is not None and following[0] <= ahead[0]:
+                    raise ValueError("minutes must be strictly ascending")
+                ahead = following
+            self._begin(start_ms, span)
+            first = self._rows - span
+            for minute_ms, bars in chunk:
+                if minute_ms % MINUTE_MS:
+                    raise ValueError("a minute is named by its open time")
+                self._write(first + (minute_ms - start_ms) // MINUTE_MS, bars)
+            self._compute(first, self._rows)
+            self._note_first(first, self._rows)
+        self._refill()
+
+    def _begin(self, minute_ms: int, span: int) -> None:
+        """Make `span` empty rows ready, the first of them for `minute_ms`, after empty rows for minutes left out."""
+        if minute_ms % MINUTE_MS:
+            raise ValueError("a minute is named by its open time")
+        newest = self.newest_ms
+        if newest is None:
+            self._row_ms = minute_ms
+        elif minute_ms <= newest:
+            raise ValueError(f"minute {minute_ms} is not after {newest}")
+        else:
+            missing = (minute_ms - newest) // MINUTE_MS - 1
+            if missing > self._keep:  # nothing known is within reach any more
+                self._rows, self._row_ms = 0, minute_ms - self._keep * MINUTE_MS
+                missing = self._keep
+                self._clear()
+            while missing:
+                step = min(missing, _CHUNK)
+                self._extend(step)
+                self._evict(step)
+                missing -= step
+        self._extend(span)
+
+    def _extend(self, span: int) -> None:
+        if self._rows + span > self._capacity:
+            drop = self._rows - self._keep
+            for values in (self._close, self._volume, self._taker, self._excess, self._scale):
+                values[: self._keep] = values[drop : self._rows]
+            self._rows, self._row_ms = self._keep, self._row_ms + drop * MINUTE_MS
+        for values in (self._close, self._volume, self._taker, self._excess, self._scale):
+            values[self._rows : self._rows + span] = np.nan
+        self._rows += span
+
+    def _evict(self, span: int) -> None:
+        """Forget what left the z windows while `span` empty rows, the last ones, went by."""
+        for row in range(self._rows - span, self._rows):
+            if row > self._z_bars:
+                for window_set, values in self._learnt():
+                    _remove(window_set, values[row - 1 - self._z_bars])
+
+    def _clear(self) -> None:
+        for windows in (self._excess_windows, self._volume_windows):
+            for window in windows:
+                window.fill([])
+
+    def _refill(self) -> None:
+        """Sort the last minutes into the z windows: the state that pushing them would have left."""
+        low = max(0, self._rows - self._z_bars - 1)
+        for window_set, values in self._learnt():
+            recent = np.sort(values[low : self._rows], axis=0).T  # NaN goes last
+            known = np.isfinite(recent).sum(axis=1)
+            for window, column, count in zip(window_set, recent.tolist(), known.tolist(), strict=True):
+                window.fill(column[:count])
+
+    def _learnt(self) -> tuple[tuple[list[SortedWindow], FloatArray], ...]:
+        return (self._excess_windows, self._excess), (self._volume_windows, self._scale)
+
+    def _write(self, row: int, bars: Mapping[str, Bar]) -> None:
+        for symbol, bar in bars.items():
+            column = self._column.get(symbol)
+            if column is None or not 0.0 < bar.close <= _MOST or not 0.0 <= bar.volume <= _MOST:
+                continue
+            taker = bar.taker_buy_volume
+            self._close[row, column] = bar.close
+            self._volume[row, column] = bar.volume
+            if taker is not None and 0.0 <= taker <= bar.volume:
+                self._taker[row, column] = taker
+        self._close[row] = np.log(self._close[row])
+        if self.settings.volume_scale == "raw":
+            self._scale[row] = self._volume[row]
+        else:
+            volume = np.where(self._volume[row] > 0, self._volume[row], np.nan)
+            self._scale[row] = np.log(volume)
+
+    def _compute(self, first: int, end: int) -> FloatArray:
+        """Fill the excess returns of rows [first, end), each with its own beta; return those betas."""
+        windows = self.settings.windows
+        low = max(0, first - self._reach)
+        close = self._close[low:end]
+        lookback = Lookback(
+            windows.beta_lookback_bars, windows.beta_return_bars, windows.min_beta_pairs, windows.min_coverage
+        )
+        row0 = self._row_ms // MINUTE_MS + low
+        known = np.isfinite(close)
+        new = known.argmax(axis=0) + row0
+        first_bar = np.where(self._first_bar >= 0, self._first_bar, np.where(known.any(axis=0), new, row0 + len(close)))
+        beta = rolling_beta(close, first_bar - row0, first - low, lookback)
+        benchmark_known = known[first - low :, 0]
+        beta[:, 0] = np.where(benchmark_known, 1.0, np.nan)
+        moved = strided_return(close, windows.return_bars)[first - low :]
+        self._excess[first:end] = moved - beta * moved[:, :1]
+        return beta
+
+    def _note_first(self, first: int, end: int) -> None:
+        row0 = self._row_ms // MINUTE_MS + first
+        for noted, values in (
+            (self._first_bar, self._close),
+            (self._first_excess, self._excess),
+            (self._first_volume, self._scale),
+        ):
+            known = np.isfinite(values[first:end])
+            fresh = (noted < 0) & known.any(axis=0)
+            noted[fresh] = known.argmax(axis=0)[fresh] + row0
+
+    def _read(self, row: int, minute_ms: int, beta: FloatArray) -> dict[str, SymbolFeatures]:
+        windows = self.settings.windows
+        back = self._close[max(0, row - windows.return_bars) : row + 1]
+        nothing = np.full(len(self.symbols), np.nan)
+        r_1m = back[-1] - back[-2] if len(back) > 1 else nothing
+        r_15m = back[-1] - back[0] if len(back) == windows.return_bars + 1 else nothing
+        columns = zip(
+            self.symbols,
+            _plain(r_1m),
+            _plain(r_15m),
+            _plain(beta),
+            _plain(self._excess[row]),
+            _plain(self._scale[row]),
+            _plain(self._taker_share(row)),
+            self._excess_windows,
+            self._volume_windows,
+            self._spans(self._first_excess, row),
+            self._spans(self._first_volume, row),
+            strict=True,
+        )
+        out = {}
+        for symbol, one, fifteen, slope, excess, volume, share, excess_window, volume_window, es, vs in columns:
+            bars = len(excess_window)
+            z_excess = self._z(excess, excess_window, es)
+            z_volume = self._z(volume, volume_window, vs)
+            if bars < windows.min_zscore_bars:
+                status = Status.WARMING
+            elif z_excess is None or z_volume is None or share is None:
+                status = Status.UNSCORABLE
+            else:
+                status = Status.NORMAL
+            out[symbol] = SymbolFeatures(
+                symbol, minute_ms, one, fifteen, slope, excess, z_excess, z_volume, share, status, bars
+            )
+        return out
+
+    def _z(self, x: float | None, window: SortedWindow, span: int) -> float | None:
+        windows = self.settings.windows
+        known = len(window)
+        if x is None or known < windows.min_zscore_bars or known < windows.min_coverage * span:
+            return None
+        return window.z(x)
+
+    def _spans(self, first: npt.NDArray[np.int64], row: int) -> list[int]:
+        """Return how many minutes before the row each z lookback holds, cut at the symbol's first value."""
+        minute = self._row_ms // MINUTE_MS + row
+        spans: list[int] = np.where(first >= 0, np.minimum(minute - first, self._z_bars), 0).tolist()
+        return spans
+
+    def _taker_share(self, row: int) -> FloatArray:
+        bars = self.settings.windows.taker_bars
+        taker = self._taker[max(0, row + 1 - bars) : row + 1]
+        known = np.isfinite(taker)
+        enough = known.sum(axis=0) >= self.settings.windows.min_coverage * bars
+        total = np.where(known, self._volume[max(0, row + 1 - bars) : row + 1], 0.0).sum(axis=0)
+        usable = enough & (total > 0) & known[-1]
+        share = np.full(len(self.symbols), np.nan)
+        np.divide(np.where(known, taker, 0.0).sum(axis=0), total, out=share, where=usable)
+        return share
+
+
+def _plain(values: FloatArray) -> list[float | None]:
+    return [value if isfinite(value) else None for value in values.tolist()]
+
+
+def _remove(windows: list[SortedWindow], values: FloatArray) -> None:
+    for window, value in zip(windows, values.tolist(), strict=True):
+        window.remove(value)
+
+
+def _add(windows: list[SortedWindow], values: FloatArray) -> None:
+    for window, value in zip(windows, values.tolist(), strict=True):
+        window.add(value)

@@ -193,10 +193,8 @@ def _read(
         and total is not None
         and amount * ma_bars * exact.denominator >= exact.numerator * total
     )
-    if ratio is None:
-        status = Status.UNSCORABLE
-    else:
-        status = Status.ANOMALY if spike else Status.NORMAL
+    answer = Status.ANOMALY if spike else Status.NORMAL
+    status = Status.UNSCORABLE if ratio is None else answer
     return VolumeSpikeReading(
         symbol=bar.symbol,
         timestamp_ms=bar.open_ms + MINUTE_MS,
