@@ -105,7 +105,7 @@ class FeatureEngine:
         Raises:
             ValueError: the minute is not a minute's open time, or not after the newest one.
         """
-        self._begin(minute_open_ms, 1)
+        self._begin(minute_open_ms, 1, evict=True)
         row = self._rows - 1
         self._write(row, bars)
         beta = self._compute(row, row + 1)[0]
@@ -138,7 +138,7 @@ class FeatureEngine:
                 if following is not None and following[0] <= ahead[0]:
                     raise ValueError("minutes must be strictly ascending")
                 ahead = following
-            self._begin(start_ms, span)
+            self._begin(start_ms, span, evict=False)
             first = self._rows - span
             for minute_ms, bars in chunk:
                 if minute_ms % MINUTE_MS:
@@ -148,8 +148,31 @@ class FeatureEngine:
             self._note_first(first, self._rows)
         self._refill()
 
-    def _begin(self, minute_ms: int, span: int) -> None:
-        """Make `span` empty rows ready, the first of them for `minute_ms`, after empty rows for minutes left out."""
+    def load_arrays(self, start_ms: int, close: FloatArray, volume: FloatArray, taker: FloatArray) -> None:
+        """Take a history of consecutive minutes as (minutes, symbols) arrays in the order of `symbols`; NaN = missing.
+
+        The same as `load`, for storage that keeps columns.
+
+        Raises:
+            ValueError: as `push`, or an array of another shape.
+        """
+        shape = (len(close), len(self.symbols))
+        if close.shape != shape or volume.shape != shape or taker.shape != shape:
+            raise ValueError(f"arrays of shape (minutes, {len(self.symbols)}) are needed")
+        for at in range(0, len(close), _CHUNK):
+            span = min(_CHUNK, len(close) - at)
+            self._begin(start_ms + at * MINUTE_MS, span, evict=False)
+            first, part = self._rows - span, slice(at, at + span)
+            self._put(first, close[part], volume[part], taker[part])
+            self._compute(first, self._rows)
+            self._note_first(first, self._rows)
+        self._refill()
+
+    def _begin(self, minute_ms: int, span: int, *, evict: bool) -> None:
+        """Make `span` empty rows ready, the first of them for `minute_ms`, after empty rows for minutes left out.
+
+        `evict` says that the z windows are kept in step; a load sorts them anew at its end.
+        """
         if minute_ms % MINUTE_MS:
             raise ValueError("a minute is named by its open time")
         newest = self.newest_ms
@@ -166,7 +189,8 @@ class FeatureEngine:
             while missing:
                 step = min(missing, _CHUNK)
                 self._extend(step)
-                self._evict(step)
+                if evict:
+                    self._evict(step)
                 missing -= step
         self._extend(span)
 
@@ -205,21 +229,29 @@ class FeatureEngine:
         return (self._excess_windows, self._excess), (self._volume_windows, self._scale)
 
     def _write(self, row: int, bars: Mapping[str, Bar]) -> None:
-        for symbol, bar in bars.items():
-            column = self._column.get(symbol)
-            if column is None or not 0.0 < bar.close <= _MOST or not 0.0 <= bar.volume <= _MOST:
-                continue
-            taker = bar.taker_buy_volume
-            self._close[row, column] = bar.close
-            self._volume[row, column] = bar.volume
-            if taker is not None and 0.0 <= taker <= bar.volume:
-                self._taker[row, column] = taker
-        self._close[row] = np.log(self._close[row])
-        if self.settings.volume_scale == "raw":
-            self._scale[row] = self._volume[row]
-        else:
-            volume = np.where(self._volume[row] > 0, self._volume[row], np.nan)
-            self._scale[row] = np.log(volume)
+        known = [(self._column[symbol], bar) for symbol, bar in bars.items() if symbol in self._column]
+        if not known:
+            return
+        columns = [column for column, _ in known]
+        found = np.full((3, 1, len(self.symbols)), np.nan)
+        found[:, 0, columns] = (
+            [bar.close for _, bar in known],
+            [bar.volume for _, bar in known],
+            [_NAN if bar.taker_buy_volume is None else bar.taker_buy_volume for _, bar in known],
+        )
+        self._put(row, found[0], found[1], found[2])
+
+    def _put(self, first: int, close: FloatArray, volume: FloatArray, taker: FloatArray) -> None:
+        """Store rows from `first` on. A bar whose close or volume is no number is missing."""
+        part = slice(first, first + len(close))
+        usable = (close > 0) & (close <= _MOST) & (volume >= 0) & (volume <= _MOST)
+        volume = np.where(usable, volume, np.nan)
+        self._close[part] = np.log(np.where(usable, close, np.nan))
+        self._volume[part] = volume
+        self._taker[part] = np.where(usable & (taker >= 0) & (taker <= volume), taker, np.nan)
+        if self.settings.volume_scale == "log":
+            volume = np.log(np.where(volume > 0, volume, np.nan))
+        self._scale[part] = volume
 
     def _compute(self, first: int, end: int) -> FloatArray:
         """Fill the excess returns of rows [first, end), each with its own beta; return those betas."""
