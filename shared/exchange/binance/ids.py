@@ -38,21 +38,33 @@ class IdFollower:
     """Ids of one kind and symbol, growing by one each. Remembers holes, so that a late arrival is not a repeat.
 
     `newest` is None before the first id. A straight run may be advanced by the caller itself, which saves a call
-    on the hot path: `if id == follower.newest + 1: follower.newest = id; follower.run += 1`.
+    on the hot path: `if id == follower.newest + 1: follower.newest = id`.
     """
 
-    __slots__ = ("_gaps", "_previous", "_start", "abandoned", "newest", "run")
+    __slots__ = ("_advanced", "_gaps", "_mark", "_previous", "_start", "abandoned", "newest")
 
     def __init__(self, newest: int | None = None) -> None:
         self.newest = newest
-        self.run = 0  # ids that the caller advanced itself
         self.abandoned = 0  # ids given up because too many holes were open
+        self._advanced = 0
+        self._mark = newest or 0  # newest as the last step left it
         self._gaps: list[tuple[int, int]] = []  # ascending, disjoint
         self._start: int | None = None  # lowest id delivered since a fresh start; None once resumed
         self._previous: tuple[int, list[tuple[int, int]], int | None] | None = None  # the numbering before this one
 
+    @property
+    def advanced(self) -> int:
+        """Ids that the caller advanced itself."""
+        return self._advanced + (self.newest - self._mark if self.newest is not None else 0)
+
     def step(self, id_: int) -> Step:
         """Judge one id and remember it."""
+        self._advanced = self.advanced
+        step = self._judge(id_)
+        self._mark = self.newest or 0
+        return step
+
+    def _judge(self, id_: int) -> Step:
         newest = self.newest
         if newest is None:
             self.newest = self._start = id_
@@ -105,7 +117,7 @@ class IdFollower:
             # One stray id looked like a new numbering; the old one simply goes on.
             self.newest, self._gaps, self._start = self._previous
             self._previous = None
-            step = self.step(id_)
+            step = self._judge(id_)
             return step if step.seen is Seen.REPEAT else Step(Seen.EPOCH, step.gap, newest)
         if id_ - newest > FORWARD_EPOCH:
             return self._turn(id_, newest)

@@ -1,0 +1,289 @@
+"""Binance's REST market data: asked within the weight budget, in time, and never against a ban."""
+
+from __future__ import annotations
+
+import copy
+import threading
+from collections import Counter
+from collections.abc import Callable, Mapping
+from random import random
+from typing import TypeVar
+
+from shared.clock import Clock, SystemClock
+from shared.errors import (
+    BadRequest,
+    Banned,
+    Blocked,
+    ExchangeError,
+    ExchangeUnavailable,
+    RateLimited,
+    RestrictedLocation,
+    UnknownSymbol,
+)
+from shared.exchange.binance import answers, rest_wire, wire
+from shared.exchange.binance.endpoints import (
+    KLINES_MAX,
+    MARKET_DATA_ONLY_HOSTS,
+    TRADES_MAX,
+    Endpoint,
+    depth_limit,
+    host_of,
+    path_of,
+)
+from shared.exchange.binance.gate import PATIENCE_S, BanStore, HostGate
+from shared.exchange.binance.limits import DEFAULT_WEIGHT_LIMIT, weight_of
+from shared.exchange.binance.transport import Transport
+from shared.exchange.market_data import Funding, Listing, OpenInterest
+from shared.market.model import Bar, Market, OrderBook, Trade
+from shared.settings import ExchangeSettings
+
+ATTEMPTS = 3
+BACKOFF_S = (0.2, 0.4, 0.8)
+LONGEST_BUDGET_WAIT_S = 65.0
+_Answer = TypeVar("_Answer")
+
+
+class BinanceMarketData:
+    """Implements MarketData over REST. One instance may be shared by any number of threads.
+
+    `counters` counts calls and retries, and errors by their code.
+    """
+
+    def __init__(
+        self,
+        settings: ExchangeSettings,
+        transport: Transport,
+        clock: Clock | None = None,
+        *,
+        ban_store: BanStore | None = None,
+        sleep: Callable[[float], None] | None = None,
+        rng: Callable[[], float] = random,
+        api_key: str | None = None,
+    ) -> None:
+        """Make a client; nothing is asked yet.
+
+        Args:
+            ban_store: keeps "no call before" per host for other processes.
+            sleep: waits, in seconds; the clock's own sleep when absent.
+            rng: uniform in [0, 1), for the jitter of retries.
+            api_key: the key itself, needed only for USD-M's historical trades.
+        """
+        self.counters: Counter[str] = Counter()
+        self._settings = settings
+        self._transport = transport
+        self._clock = clock or SystemClock()
+        self._sleep = sleep or self._clock.sleep
+        self._rng = rng
+        self._api_key = api_key
+        self._deadline_ms: int | None = None
+        self._slots = threading.BoundedSemaphore(settings.max_connections)
+        urls = {Market.SPOT: settings.spot_rest_url, Market.USDM: settings.futures_rest_url}
+        self._bases = {market: url.rstrip("/") for market, url in urls.items()}
+        self._hosts = {market: host_of(url) for market, url in urls.items()}
+        # Two markets behind one host:port (a local exchange) still count separately, as they do at the exchange.
+        self._gates = {
+            market: HostGate(host, DEFAULT_WEIGHT_LIMIT[market], settings.weight_share, self._clock, ban_store)
+            for market, host in self._hosts.items()
+        }
+
+    def until(self, deadline_ms: int) -> BinanceMarketData:
+        """Return a view of this client whose calls all end by `deadline_ms`: for functions with a limited time."""
+        view = copy.copy(self)
+        view._deadline_ms = deadline_ms
+        return view
+
+    # --- questions ----------------------------------------------------------------------------------------
+    def server_time_ms(self, market: Market) -> int:
+        return self._ask(market, Endpoint.TIME, {}, rest_wire.server_time)
+
+    def listings(self, market: Market) -> list[Listing]:
+        def parse(body: bytes) -> list[Listing]:
+            found, limit = rest_wire.listings(market, body), rest_wire.weight_limit(body)
+            if limit is not None:
+                self._gates[market].set_limit(limit)
+            return found
+
+        return self._ask(market, Endpoint.EXCHANGE_INFO, {}, parse)
+
+    def klines(
+        self,
+        market: Market,
+        symbol: str,
+        *,
+        limit: int,
+        start_ms: int | None = None,
+        end_ms: int | None = None,
+    ) -> list[Bar]:
+        """Return at most `limit` (and at most one page of) 1-minute bars, ascending, the running bar included."""
+        name = _symbol(symbol)
+        params = {"symbol": name, "interval": "1m", "limit": str(_at_most(limit, KLINES_MAX[market]))}
+        if start_ms is not None:
+            params["startTime"] = str(start_ms)
+        if end_ms is not None:
+            params["endTime"] = str(end_ms)
+        return self._ask(market, Endpoint.KLINES, params, lambda body: rest_wire.klines(market, name, body))
+
+    def depth(self, market: Market, symbol: str, *, levels: int) -> OrderBook:
+        name = _symbol(symbol)
+        params = {"symbol": name, "limit": str(depth_limit(market, levels))}
+        return self._ask(
+            market, Endpoint.DEPTH, params, lambda body: rest_wire.depth(market, name, body, self._clock.now_ms())
+        )
+
+    def agg_trades(self, market: Market, symbol: str, *, from_id: int, limit: int = 1000) -> list[Trade]:
+        name = _symbol(symbol)
+        params = {"symbol": name, "fromId": str(from_id), "limit": str(_at_most(limit, TRADES_MAX))}
+        return self._ask(
+            market,
+            Endpoint.AGG_TRADES,
+            params,
+            lambda body: rest_wire.agg_trades(market, name, body, self._clock.now_ms()),
+        )
+
+    def historical_trades(self, market: Market, symbol: str, *, from_id: int | None, limit: int = 1000) -> list[Trade]:
+        """Return single trades from an id on; None asks for the newest, which every host serves without a key.
+
+        Raises:
+            BadRequest: the host has no past trades, or wants an API key for them.
+        """
+        name = _symbol(symbol)
+        params = {"symbol": name, "limit": str(_at_most(limit, TRADES_MAX))}
+        endpoint, headers = Endpoint.TRADES, {}
+        if from_id is not None:
+            endpoint, headers = Endpoint.HISTORICAL_TRADES, self._key_for_history(market)
+            params["fromId"] = str(from_id)
+        return self._ask(
+            market, endpoint, params, lambda body: rest_wire.trades(market, name, body, self._clock.now_ms()), headers
+        )
+
+    def open_interest(self, symbol: str) -> OpenInterest:
+        return self._ask(Market.USDM, Endpoint.OPEN_INTEREST, {"symbol": _symbol(symbol)}, rest_wire.open_interest)
+
+    def open_interest_history(self, symbol: str, *, limit: int = 30) -> list[OpenInterest]:
+        params = {"symbol": _symbol(symbol), "period": "5m", "limit": str(_at_most(limit, 500))}
+        return self._ask(Market.USDM, Endpoint.OPEN_INTEREST_HISTORY, params, rest_wire.open_interest_history)
+
+    def funding_all(self) -> dict[str, Funding]:
+        return self._ask(Market.USDM, Endpoint.PREMIUM_INDEX, {}, rest_wire.funding)
+
+    # --- how they are asked -------------------------------------------------------------------------------
+    def _ask(
+        self,
+        market: Market,
+        endpoint: Endpoint,
+        params: Mapping[str, str],
+        parse: Callable[[bytes], _Answer],
+        headers: Mapping[str, str] | None = None,
+    ) -> _Answer:
+        """Ask up to three times; only what may be different the next time is asked again."""
+        attempt = 1
+        while True:
+            try:
+                return self._once(market, endpoint, params, parse, headers or {})
+            except ExchangeError as exc:
+                self.counters[exc.code] += 1
+                pause_s = self._pause_before_retry(exc, attempt)
+                if pause_s is None:
+                    raise
+            attempt += 1
+            self.counters["retries"] += 1
+            self._sleep(pause_s)
+
+    def _pause_before_retry(self, exc: ExchangeError, attempt: int) -> float | None:
+        """Return the seconds to wait before asking again, None when asking again is wrong or would end too late."""
+        if not exc.retryable or attempt >= ATTEMPTS:
+            return None
+        if isinstance(exc, RateLimited):
+            pause_s = exc.retry_after_s
+            if pause_s > PATIENCE_S:
+                return None
+        else:
+            pause_s = BACKOFF_S[attempt - 1] * (0.5 + self._rng())
+        return pause_s if self._remaining_s() > pause_s else None
+
+    def _once(
+        self,
+        market: Market,
+        endpoint: Endpoint,
+        params: Mapping[str, str],
+        parse: Callable[[bytes], _Answer],
+        headers: Mapping[str, str],
+    ) -> _Answer:
+        gate = self._gates[market]
+        statistics = 1 if endpoint is Endpoint.OPEN_INTEREST_HISTORY else 0
+        url = self._bases[market] + path_of(market, endpoint)
+        self._enter(gate, weight_of(market, endpoint, params), statistics)
+        answered = False
+        try:
+            with self._slots:
+                remaining_s = self._remaining_s()
+                if remaining_s <= 0:
+                    raise ExchangeUnavailable("the time for this run is used up")
+                self.counters["calls"] += 1
+                response = self._transport.get(url, params, headers, min(self._settings.request_timeout_s, remaining_s))
+            used = answers.used_weight(response)
+            if used is not None:
+                gate.observe(used)
+            error = answers.error_of(response, market, self._hosts[market], self._clock.now_ms())
+            answered = not isinstance(error, Blocked | RestrictedLocation)
+            if error is not None:
+                self._obey(gate, error)
+                raise error
+            return parse(response.body)
+        finally:
+            gate.leave(answered=answered)
+
+    def _enter(self, gate: HostGate, weight: int, statistics: int) -> None:
+        """Wait for the budget, as long as that makes sense.
+
+        Raises:
+            RateLimited: our own share of the limit is used up for longer than this call may take.
+        """
+        waited_s = 0.0
+        while (wait_s := gate.enter(weight, statistics)) > 0:
+            if wait_s >= self._remaining_s() or waited_s + wait_s > LONGEST_BUDGET_WAIT_S:
+                raise RateLimited(
+                    f"the request budget for {gate.host} is used up for another {wait_s:.0f} s",
+                    retry_after_s=wait_s,
+                    status=None,
+                )
+            self._sleep(wait_s)
+            waited_s += wait_s
+
+    def _obey(self, gate: HostGate, error: ExchangeError) -> None:
+        if isinstance(error, Banned):
+            gate.stop(error.until_ms, banned=True)
+        elif isinstance(error, RateLimited):
+            gate.stop(self._clock.now_ms() + round(error.retry_after_s * 1000), banned=False)
+        elif isinstance(error, Blocked | RestrictedLocation):
+            gate.refuse(error)
+
+    def _remaining_s(self) -> float:
+        if self._deadline_ms is None:
+            return float("inf")
+        return (self._deadline_ms - self._clock.now_ms()) / 1000
+
+    def _key_for_history(self, market: Market) -> dict[str, str]:
+        if market is Market.SPOT and self._hosts[market] in MARKET_DATA_ONLY_HOSTS:
+            raise BadRequest(
+                f"{self._hosts[market]} has no historicalTrades: set exchange.spot_rest_url to "
+                "https://api.binance.com, or fill from aggTrades"
+            )
+        if market is Market.USDM and self._api_key is None:
+            raise BadRequest(
+                "historicalTrades of USD-M needs an API key: name its secret in exchange.api_key_secret, or use aggTrades"
+            )
+        return {} if self._api_key is None else {"X-MBX-APIKEY": self._api_key}
+
+
+def _symbol(symbol: str) -> str:
+    name = symbol.strip().upper()
+    if not wire.is_symbol(name):
+        raise UnknownSymbol(f"{symbol[:60]!r} is not a symbol")
+    return name
+
+
+def _at_most(limit: int, most: int) -> int:
+    if limit < 1:
+        raise BadRequest(f"a limit of {limit} asks for nothing")
+    return min(limit, most)
