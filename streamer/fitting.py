@@ -1,0 +1,74 @@
+"""Fit forests away from the trades: one at a time, in one thread.
+
+A thread and not a process: scikit-learn's tree builder holds the interpreter only for short stretches, and a second
+process would cost more memory than all the models together in a task of half a gigabyte.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+from shared.detection.forest import FlatForest
+from shared.detection.window_anomaly import FitRequest
+from streamer.actions import FitModel
+
+logger = logging.getLogger(__name__)
+
+Done = Callable[[str, FlatForest | None, FitRequest], None]
+"""Told the outcome on the fitting thread; None: the fit failed."""
+
+
+class Fitter:
+    """Queues fits and tells `done` from its own thread. A newer request of a symbol replaces a waiting one."""
+
+    def __init__(self, done: Done) -> None:
+        self._done = done
+        self._lock = threading.Lock()
+        self._waiting: dict[str, FitRequest] = {}
+        self._stopped = False
+        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forest-fit")
+        self.fitted = 0
+        self.failed = 0
+
+    def prepare(self, load: Callable[[], object]) -> None:
+        """Run `load` in the fitting thread: the library's import takes seconds and must not hit the first fit."""
+        self._pool.submit(load)
+
+    def submit(self, action: FitModel) -> None:
+        with self._lock:
+            if self._stopped:
+                return
+            queued = action.symbol in self._waiting
+            self._waiting[action.symbol] = action.request
+        if not queued:
+            self._pool.submit(self._run, action.symbol)
+
+    @property
+    def pending(self) -> int:
+        with self._lock:
+            return len(self._waiting)
+
+    def stop(self) -> None:
+        """Drop what waits; a running fit ends by itself and is dropped too. Returns at once."""
+        with self._lock:
+            self._stopped = True
+            self._waiting.clear()
+        self._pool.shutdown(wait=False, cancel_futures=True)
+
+    def _run(self, symbol: str) -> None:
+        with self._lock:
+            request = self._waiting.pop(symbol, None)
+        if request is None:
+            return
+        model: FlatForest | None = None
+        try:
+            model = request.fit()
+            self.fitted += 1
+        except Exception:  # one symbol's windows may be unfit for fitting; the others go on
+            self.failed += 1
+            logger.exception("fit_failed", extra={"symbol": symbol})
+        if not self._stopped:
+            self._done(symbol, model, request)

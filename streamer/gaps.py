@@ -1,0 +1,84 @@
+"""Fetch the trades that a stream lost, over REST and off the read path, and hand them back as late trades."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Callable
+
+from shared.errors import ExchangeError
+from shared.exchange.binance.events import Gap
+from shared.exchange.market_data import MarketData
+from shared.market.model import Trade, TradeKind
+from streamer.worker import Job, Worker
+
+logger = logging.getLogger(__name__)
+
+PAGE = 1000
+MOST_IDS = 100_000  # a larger hole would eat the weight of everybody else; its windows stay incomplete
+_WAITING = 1_000
+
+
+class GapFiller:
+    """Fills gaps one at a time. `feed` gets each page, `give_up` what cannot be had; both on this filler's thread.
+
+    When the exchange does not serve past trades here, that is found out once and later gaps are given up at once.
+    """
+
+    def __init__(
+        self, market_data: MarketData, feed: Callable[[list[Trade]], None], give_up: Callable[[Gap], None]
+    ) -> None:
+        self._market_data = market_data
+        self._feed = feed
+        self._give_up = give_up
+        self._worker = Worker("gap-fill", _WAITING)
+        self._stopped = False
+        self.not_served: str | None = None
+        self.fetched = 0
+        self.given_up: Counter[str] = Counter()
+
+    def start(self) -> None:
+        self._worker.start()
+
+    def submit(self, gap: Gap) -> None:
+        if self.not_served is not None:
+            self._abandon(gap, "not_served")
+        elif gap.size > MOST_IDS:
+            self._abandon(gap, "too_large")
+        elif not self._worker.offer(Job("fill", lambda: self._fill(gap))):
+            self._abandon(gap, "too_many")
+
+    def stop(self) -> None:
+        """Let go of what waits; a running call ends by itself."""
+        self._stopped = True
+        self._worker.stop(0.0)
+
+    def _fill(self, gap: Gap) -> None:
+        start = gap.first_id
+        while start <= gap.last_id and not self._stopped:
+            try:
+                page = self._fetch(gap, start, min(PAGE, gap.last_id - start + 1))
+            except ExchangeError as exc:
+                if not exc.retryable and exc.code in ("bad_request", "blocked", "restricted_location", "exchange"):
+                    self.not_served = str(exc)
+                logger.warning("gap_not_filled", extra={"symbol": gap.symbol, "ids": gap.size, "reason": str(exc)})
+                self._abandon(gap, exc.code)
+                return
+            wanted = [t for t in page if t.trade_id is not None and gap.first_id <= t.trade_id <= gap.last_id]
+            self.fetched += len(wanted)
+            if wanted:
+                self._feed(wanted)
+            newest = page[-1].trade_id if page else None
+            if newest is None or newest < start:
+                self._abandon(gap, "not_kept")
+                return
+            start = newest + 1
+
+    def _fetch(self, gap: Gap, from_id: int, limit: int) -> list[Trade]:
+        if gap.kind is TradeKind.TRADE:
+            return self._market_data.historical_trades(gap.market, gap.symbol, from_id=from_id, limit=limit)
+        return self._market_data.agg_trades(gap.market, gap.symbol, from_id=from_id, limit=limit)
+
+    def _abandon(self, gap: Gap, reason: str) -> None:
+        self.given_up[reason] += 1
+        self._give_up(gap)

@@ -1,0 +1,467 @@
+"""The streamer: connections, session, storage and alerts held together on one event loop.
+
+The loop reads and decides; it never waits for storage, the exchange's REST side or a fit. Those run in threads of
+their own and come back through the loop, which alone owns the session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+from shared.clock import HOUR_MS, Clock
+from shared.detection.forest import FlatForest
+from shared.detection.reading import Signal
+from shared.detection.window_anomaly import FitRequest
+from shared.errors import ExchangeError
+from shared.exchange.binance.endpoints import plan_connections, stream_name
+from shared.exchange.binance.events import Gap
+from shared.exchange.market_data import MarketData
+from shared.market.model import Market, Trade
+from shared.settings import Settings
+from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.table import Table, Value
+from shared.storage.windows import WindowRepository
+from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
+from streamer.backoff import AttemptBudget
+from streamer.checkpointing import Checkpoints
+from streamer.connection import Connector
+from streamer.fitting import Fitter
+from streamer.gaps import GapFiller
+from streamer.health import Health, judge
+from streamer.picows_connection import PicowsConnector
+from streamer.session import Session
+from streamer.supervisor import Supervisor
+from streamer.warmup import PastTrades, Position, warm_up
+from streamer.watchdog import Watchdog
+from streamer.worker import Job, Worker
+
+logger = logging.getLogger(__name__)
+
+TICK_S = 0.25
+CHECKPOINT_S = 10.0
+HELD_MESSAGES = 500_000  # that many wait at most while the past is fetched, some 100 MB; then the past is cut short
+COMPONENT = "streamer"
+
+
+class SignalSink(Protocol):
+    """The part of `AlertService` that the streamer uses."""
+
+    def handle(self, signal: Signal) -> object: ...
+
+
+class StreamerService:
+    """Runs until told to stop; `run` on an event loop, or `run_in_thread` / `stop` around it.
+
+    Args:
+        clock: the exchange's time as far as we know it; stamps receipts and heartbeats. Waiting and watching use
+            the machine's monotonic time.
+        symbols: instead of the settings' spot symbols.
+        progress: told the status about once a second, on the loop's thread; must be quick.
+        connector: how connections are opened; picows by default.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        market_data: MarketData,
+        alerts: SignalSink,
+        table: Table,
+        clock: Clock,
+        *,
+        symbols: Sequence[str] | None = None,
+        progress: Callable[[dict[str, Any]], None] | None = None,
+        connector: Connector | None = None,
+        market: Market = Market.SPOT,
+    ) -> None:
+        self._settings = settings
+        self._market_data = market_data
+        self._alerts = alerts
+        self._clock = clock
+        self._progress = progress
+        self._connector = connector or PicowsConnector(clock.now_ms)
+        self.session = Session(settings, market, tuple(symbols or settings.universe.spot_symbols))
+        retention_s = settings.storage.retention_days * 86_400
+        self._windows = WindowRepository(table, retention_s=retention_s)
+        self._heartbeats = HeartbeatRepository(table)
+        self._checkpoints = Checkpoints(table, market)
+        self._worker = Worker("streamer-storage")
+        self._fitter = Fitter(self._fitted)
+        self._filler = GapFiller(market_data, self._feed_late, self._give_up)
+        self._supervisors: list[tuple[Supervisor, Watchdog, tuple[str, ...]]] = []
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+        self._stop: asyncio.Event | None = None
+        self._stopping = threading.Event()
+        self._owned = threading.Lock()  # held by the warm-up thread while it feeds the session
+        self._held: deque[tuple[bytes, int]] | None = deque()  # messages that wait for the warm-up; None once live
+        self._running = False
+        self._error: BaseException | None = None
+        self._signals: Counter[str] = Counter()
+        self._internal_errors = 0
+        self._beat_ms = 0
+        self._beat_messages = -1
+        self._checkpoint_due: list[str] = []
+        self._checkpointed_s = 0.0
+        self._rate: list[tuple[float, int]] = []
+        self._restored = 0
+        self._warmup: dict[str, Any] = {"state": "off"}
+
+    # --- life ---------------------------------------------------------------------------------------------------
+    async def run(self, stop: asyncio.Event, *, flush_within_s: float = 2.0) -> None:
+        """Stream until `stop` is set; then store what is queued, for `flush_within_s` at most.
+
+        Raises:
+            StorageError: the stored state cannot be read at the start.
+            ConfigurationError: a symbol or stream that the exchange cannot have.
+        """
+        self._loop, self._stop, self._running = asyncio.get_running_loop(), stop, True
+        self._worker.start()
+        self._filler.start()
+        working = asyncio.create_task(self._work(stop))
+        stopping = asyncio.create_task(stop.wait())
+        try:
+            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
+            if working.done():
+                working.result()
+        finally:
+            self._stopping.set()
+            stop.set()
+            working.cancel()
+            stopping.cancel()
+            await asyncio.gather(working, stopping, return_exceptions=True)
+            self._fitter.stop()
+            self._filler.stop()
+            self._finish(flush_within_s)
+            self._running = False
+
+    async def _work(self, stop: asyncio.Event) -> None:
+        await self._in_thread(self._prepare)
+        self._plan()
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for supervisor, _, _ in self._supervisors:
+                    tasks.create_task(supervisor.run(stop))
+                tasks.create_task(self._learn_and_live())
+                tasks.create_task(self._tick_for_ever())
+        except BaseExceptionGroup as group:
+            raise group.exceptions[0] from None
+
+    def run_in_thread(self) -> None:
+        """Run on a thread of its own; returns at once. An error that ended it is in `status()["error"]`."""
+
+        def main() -> None:
+            async def body() -> None:
+                stop = asyncio.Event()
+                if not self._stopping.is_set():
+                    await self.run(stop)
+
+            try:
+                asyncio.run(body())
+            except BaseException as exc:
+                self._error = exc
+                logger.exception("streamer_ended")
+
+        self._thread = threading.Thread(target=main, name="streamer", daemon=True)
+        self._thread.start()
+
+    def stop(self, within_s: float = 3.0) -> bool:
+        """End the thread; True when it ended cleanly in time."""
+        self._stopping.set()
+        loop, stop = self._loop, self._stop
+        if loop is not None and stop is not None and not loop.is_closed():
+            with suppress(RuntimeError):  # it closed between the two lines: it has ended
+                loop.call_soon_threadsafe(stop.set)
+        if self._thread is None:
+            return True
+        self._thread.join(within_s)
+        return not self._thread.is_alive() and self._error is None
+
+    def _prepare(self) -> None:
+        """Read the stored state and compare the clocks, before the first connection."""
+        self._restored, unusable = self._checkpoints.restore(self.session)
+        if unusable:
+            self.session.rejected["checkpoint_unusable"] += len(unusable)
+        self._execute(self.session.due_fits(), fit_now=True)
+        try:
+            self.session.set_clock_ahead(
+                self._market_data.server_time_ms(self.session.market) - self._clock.now_ms()
+            )
+        except ExchangeError as exc:
+            logger.warning("server_time_unknown", extra={"reason": str(exc)})
+
+    def _plan(self) -> None:
+        settings = self._settings
+        base = (
+            settings.exchange.spot_ws_url if self.session.market is Market.SPOT else settings.exchange.futures_ws_url
+        )
+        names = {stream_name(symbol, self.session.kind.value): symbol for symbol in self.session.symbols}
+        budget = AttemptBudget()  # the exchange counts attempts by address, so all connections share one
+        now_s = time.monotonic()
+        for plan in plan_connections(base, self.session.market, names):
+            symbols = tuple(names[name] for name in plan.streams)
+            supervisor = Supervisor(
+                plan, self._connector, self._on_message, attempts=budget, renew_s=settings.streamer.renew_hours * 3600
+            )
+            watchdog = Watchdog(settings.streamer.watchdog_seconds, symbols, now_s)
+            self._supervisors.append((supervisor, watchdog, symbols))
+
+    def _finish(self, within_s: float) -> None:
+        """Store the last state behind everything that is still queued."""
+        if self._owned.acquire(timeout=1.0):  # a page of the past may just be going in
+            self._save(self.session.take_dirty())
+            self._owned.release()
+        self._beat(final=True)
+        if not self._worker.stop(within_s):
+            dropped, reason = dict(self._worker.dropped), self._worker.error
+            logger.error("flush_incomplete", extra={"dropped": dropped, "reason": reason})
+
+    # --- past trades --------------------------------------------------------------------------------------------
+    async def _learn_and_live(self) -> None:
+        """Fetch the past while the stream's messages wait, then take them in and go live."""
+        if self._settings.streamer.warmup_trades:
+            await self._in_thread(self._warm_up)
+        while self._held:
+            for _ in range(min(2000, len(self._held))):
+                self._receive(*self._held.popleft())
+            await asyncio.sleep(0)  # what arrives now waits behind what is still held
+        self._held = None
+        if self._settings.window_anomaly.enabled:
+            self._fitter.prepare(_load_fitting)
+
+    def _warm_up(self) -> None:
+        session, settings = self.session, self._settings
+        self._warmup = {"state": "running", "symbols": len(session.symbols), "done": 0, "trades": 0}
+
+        def position(symbol: str) -> Position:
+            return Position(*session.position(symbol))
+
+        def feed(symbol: str, page: list[Trade]) -> None:
+            with self._owned:
+                if not self._stopping.is_set():
+                    self._warmup["trades"] += len(page)
+                    self._execute(session.warm(page), fit_now=True)
+
+        def progress(symbol: str, done: int, total: int) -> None:
+            self._warmup["done"] = done
+
+        past = PastTrades(self._market_data, session.market, session.kind, self._enough)
+        since_ms = self._clock.now_ms() + session.clock_ahead_ms - round(settings.streamer.warmup_hours * HOUR_MS)
+        refused = warm_up(
+            past,
+            session.symbols,
+            position=position,
+            since_ms=since_ms,
+            feed=feed,
+            wait=self._stopping.wait,
+            progress=progress,
+        )
+        self._warmup["state"] = "done" if refused is None else "not_served"
+        if refused is not None:
+            self._warmup["reason"] = refused.reason
+            logger.warning("past_trades_not_served", extra={"reason": refused.reason})
+
+    def _enough(self) -> bool:
+        return self._stopping.is_set() or (self._held is not None and len(self._held) >= HELD_MESSAGES)
+
+    # --- messages and actions -----------------------------------------------------------------------------------
+    def _on_message(self, data: bytes, recv_ms: int) -> None:
+        if self._held is not None:
+            self._held.append((data, recv_ms))
+        else:
+            self._receive(data, recv_ms)
+
+    def _receive(self, data: bytes, recv_ms: int) -> None:
+        try:
+            actions = self.session.receive(data, recv_ms)
+        except Exception:  # one message must not stop the others; the count shows that ours is the fault
+            self._internal_errors += 1
+            if self._internal_errors == 1:
+                logger.exception("message_failed")
+            return
+        if actions:
+            self._execute(actions)
+
+    def _execute(self, actions: list[Action], *, fit_now: bool = False) -> None:
+        for action in actions:
+            if isinstance(action, EmitSignal):
+                self._signals[action.signal.detector.value] += 1
+                self._worker.offer(Job("signal", partial(self._alerts.handle, action.signal)))
+            elif isinstance(action, StoreWindows):
+                self._worker.offer(Job("windows", partial(self._windows.put_many, action.verdicts)))
+            elif isinstance(action, FitModel):
+                if fit_now:
+                    self._install(action.symbol, action.request.fit(), action.request)
+                else:
+                    self._fitter.submit(action)
+            elif isinstance(action, FillGap):
+                self._filler.submit(action.gap)
+            elif isinstance(action, Reconnect):
+                for supervisor, _, _ in self._supervisors:
+                    supervisor.renew(action.reason)
+
+    def _fitted(self, symbol: str, model: FlatForest | None, request: FitRequest) -> None:
+        if model is None:
+            self._on_loop(lambda: self.session.give_up(symbol, request))
+        else:
+            self._on_loop(lambda: self._install(symbol, model, request))
+
+    def _install(self, symbol: str, model: FlatForest, request: FitRequest) -> None:
+        self.session.install(symbol, model, request)
+        self._worker.offer(Job("model", lambda: self._checkpoints.save_model(symbol, model, request.after_n)))
+
+    def _feed_late(self, trades: list[Trade]) -> None:
+        self._on_loop(lambda: self._execute(self.session.fill(trades)))
+
+    def _give_up(self, gap: Gap) -> None:
+        self._on_loop(lambda: self.session.parser.abandon(gap))
+
+    def _on_loop(self, call: Callable[[], object]) -> None:
+        if self._loop is not None and not self._stopping.is_set() and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(call)
+
+    async def _in_thread(self, work: Callable[[], None]) -> None:
+        """Run work on a daemon thread, which a stop need not wait for."""
+        loop = asyncio.get_running_loop()
+        finished: asyncio.Future[None] = loop.create_future()
+
+        def settle(error: BaseException | None) -> None:
+            if not finished.done():
+                if error is None:
+                    finished.set_result(None)
+                else:
+                    finished.set_exception(error)
+
+        def main() -> None:
+            error: BaseException | None = None
+            try:
+                work()
+            except BaseException as exc:
+                error = exc
+            if not loop.is_closed():
+                with suppress(RuntimeError):  # the loop closed first: nobody waits any more
+                    loop.call_soon_threadsafe(settle, error)
+
+        threading.Thread(target=main, name="streamer-prepare", daemon=True).start()
+        await finished
+
+    # --- a few times a second -----------------------------------------------------------------------------------
+    async def _tick_for_ever(self) -> None:
+        told_s = 0.0
+        while True:
+            await asyncio.sleep(TICK_S)
+            now_s = time.monotonic()
+            if self._held is None:
+                self._execute(self.session.tick())
+                self._watch(now_s)
+                self._checkpoint(now_s)
+            self._beat()
+            self._rate = [*self._rate[-20:], (now_s, self.session.trades)]
+            if self._progress is not None and now_s - told_s >= 1.0:
+                told_s = now_s
+                self._progress(self.status())
+
+    def _watch(self, now_s: float) -> None:
+        activity = self.session.activity()
+        for supervisor, watchdog, symbols in self._supervisors:
+            if supervisor.state != "live":
+                watchdog.replaced(now_s)
+                continue
+            silence = watchdog.look({symbol: activity[symbol] for symbol in symbols}, now_s)
+            if silence is not None:
+                silent_s = round(silence.silent_s, 1)
+                logger.warning("stream_silent", extra={"stream": silence.stream, "silent_s": silent_s})
+                supervisor.replace(f"silent: {silence.stream}")
+                watchdog.replaced(now_s)
+
+    def _checkpoint(self, now_s: float) -> None:
+        """Take every changed symbol once in CHECKPOINT_S, a few at a time, so that no tick takes long."""
+        if not self._checkpoint_due and now_s - self._checkpointed_s >= CHECKPOINT_S:
+            self._checkpointed_s = now_s
+            self._checkpoint_due = list(self.session.symbols)
+        if self._checkpoint_due and not self._worker.behind:
+            share = max(1, round(len(self.session.symbols) * 2 * TICK_S / CHECKPOINT_S))
+            taken, self._checkpoint_due = self._checkpoint_due[:share], self._checkpoint_due[share:]
+            self._save(self.session.take_dirty(taken))
+
+    def _save(self, snapshots: dict[str, dict[str, Any]]) -> None:
+        if snapshots:
+            self._worker.offer(Job("checkpoint", lambda: self._checkpoints.save(snapshots)))
+
+    def _beat(self, *, final: bool = False) -> None:
+        """Write a heartbeat if messages came since the last one: a feed without data goes stale by itself."""
+        session, now_ms = self.session, self._clock.now_ms()
+        messages = session.messages + (len(self._held) if self._held is not None else 0)
+        due = now_ms - self._beat_ms >= self._settings.streamer.heartbeat_seconds * 1000
+        if not final and (not due or messages == self._beat_messages):
+            return
+        self._beat_ms, self._beat_messages = now_ms, messages
+        fields: dict[str, Value] = {
+            "state": "stopped" if final else self.health().state.value,
+            "last_event_ms": session.newest_ms,
+            "lag_ms": session.lag_ms,
+            "trades": session.trades,
+            "rejected": sum(session.rejected.values()),
+            "rejected_by_reason": dict(session.rejected),
+            "windows": session.windows,
+            "models": session.models,
+            "gaps": session.gaps,
+        }
+        # `keep` is False: the next beat makes up for one that storage did not take.
+        self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))
+
+    # --- what others may ask, from any thread -------------------------------------------------------------------
+    def health(self) -> Health:
+        now_s = time.monotonic()
+        return judge(
+            running=self._running,
+            warming=self._held is not None,
+            messages=self.session.messages,
+            connected=bool(self._supervisors) and all(s.state == "live" for s, _, _ in self._supervisors),
+            errors=tuple(s.error for s, _, _ in self._supervisors if s.error),
+            quiet=tuple(name for _, watchdog, _ in self._supervisors for name in watchdog.quiet(now_s)),
+        )
+
+    def status(self) -> dict[str, Any]:
+        """Return the numbers of the status line; safe from any thread."""
+        session, rate, health = self.session, self._rate, self.health()
+        span_s = rate[-1][0] - rate[0][0] if len(rate) > 1 else 0.0
+        learning = session.learning()
+        return {
+            "state": health.state.value,
+            "reason": health.reason,
+            "symbols": len(session.symbols),
+            "trades": session.trades,
+            "trades_per_s": (rate[-1][1] - rate[0][1]) / span_s if span_s > 0 else 0.0,
+            "lag_ms": session.lag_ms if session.trades else None,
+            "last_event_ms": session.newest_ms or None,
+            "windows": session.windows,
+            "models": session.models,
+            "learning": learning,
+            "learning_of": self._settings.window_anomaly.first_fit,
+            "gaps": session.gaps,
+            "missing": session.missing,
+            "rejected": dict(session.rejected),
+            "signals": dict(self._signals),
+            "restored": self._restored,
+            "warmup": dict(self._warmup),
+            "reconnects": sum(s.reconnects for s, _, _ in self._supervisors),
+            "renewals": sum(s.renewals for s, _, _ in self._supervisors),
+            "queued": self._worker.pending,
+            "not_stored": dict(self._worker.failed + self._worker.dropped),
+            "internal_errors": self._internal_errors,
+            "error": str(self._error) if self._error is not None else self._worker.error,
+        }
+
+
+def _load_fitting() -> None:
+    """Import what the first fit needs."""
+    import sklearn.ensemble
+    import sklearn.preprocessing  # noqa: F401
