@@ -1,0 +1,65 @@
+"""`tapewatch run`: the whole system on this machine against the configured exchange."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "run",
+        help="the whole system on this machine against the configured exchange",
+        description=(
+            "Runs the whole system against the configured exchange (Binance by default). State is kept in one SQLite "
+            "file across restarts; the first run fetches the history it needs. Ctrl-C stops it cleanly."
+        ),
+    )
+    parser.add_argument("--skip-backfill", action="store_true", help="do not fetch missing history before starting")
+    parser.add_argument("--json", action="store_true", help="print each alert as one JSON line")
+    parser.add_argument("--for", dest="for_seconds", type=float, metavar="SECONDS", help="stop by itself after so long")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from shared.exchange.binance.rest import binance_market_data
+
+    from local import logs
+    from local.backfilling import backfill_if_needed
+    from local.running import run_until_stopped, stop_signals
+    from local.terminal import Terminal
+    from local.world import World, own_state, probe
+    from shared.alerts.channels.console import ConsoleChannel
+    from shared.clock import SystemClock
+    from shared.settings_loader import load_settings
+
+    settings = load_settings(arguments.config).settings
+    table, lock = own_state(settings)
+    logs.configure(file=Path(settings.storage.sqlite_path).with_suffix(".log"), level="INFO")
+    try:
+        clock = SystemClock()
+        market_data = binance_market_data(settings.exchange, clock, table)
+        with stop_signals() as stop:
+            available = probe(settings, market_data)
+            world: World | None = None
+            terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
+            world = World(
+                settings,
+                clock=clock,
+                table=table,
+                market_data=market_data,
+                channels=[ConsoleChannel(terminal.alert)],
+                available=available,
+            )
+            for note in available.notes:
+                terminal.note(note)
+            if not arguments.skip_backfill and available.futures:
+                backfill_if_needed(world, terminal.note, stop)
+            if stop.is_set():
+                return 0
+            with terminal:
+                run_until_stopped(world, terminal, stop, limit_s=arguments.for_seconds)
+    finally:
+        table.close()
+        lock.release()
+    return 0

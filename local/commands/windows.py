@@ -1,0 +1,97 @@
+"""`tapewatch windows`: analysis of the Isolation Forest's windows."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from typing import Any
+
+
+def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
+    parser = commands.add_parser(
+        "windows",
+        help="analysis of the Isolation Forest's windows",
+        description=(
+            "summary: counts, scores, rate and lift. rate: share of anomalies by hour. scores: their distribution. "
+            "export: every window as CSV on stdout."
+        ),
+    )
+    parser.add_argument("what", choices=["summary", "rate", "scores", "export"])
+    parser.add_argument("--symbol", help="a pair or a coin (default: the first of universe.spot_symbols)")
+    parser.add_argument("--since", default="24h", help="a span (24h) or an ISO time (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print JSON")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    from local import window_analysis
+    from local.durations import since_ms
+    from local.world import open_state
+    from shared.clock import HOUR_MS, SystemClock
+    from shared.errors import NotEnoughData, UsageError
+    from shared.market.model import Market
+    from shared.market.universe import normalize_symbol
+    from shared.settings_loader import load_settings
+    from shared.storage.windows import WindowRepository
+
+    settings, now_ms = load_settings(arguments.config).settings, SystemClock().now_ms()
+    start = since_ms("--since", arguments.since, now_ms)
+    if not arguments.symbol and not settings.universe.spot_symbols:
+        raise UsageError("--symbol is needed: universe.spot_symbols is empty")
+    try:
+        symbol = normalize_symbol(arguments.symbol or settings.universe.spot_symbols[0], settings.universe.spot_symbols)
+    except ValueError as exc:
+        raise UsageError(f"--symbol: {exc}") from None
+    table = open_state(settings)
+    try:
+        rows = WindowRepository(table).range(Market.SPOT.value, symbol, start, now_ms + HOUR_MS)
+    finally:
+        table.close()
+    if not rows:
+        raise NotEnoughData(f"no windows of {symbol} are stored in this time; `tapewatch run` stores one every 20 s")
+    if arguments.what == "export":
+        window_analysis.export_csv(rows, sys.stdout)
+        return 0
+    answer: Any = {
+        "summary": lambda: window_analysis.summary(rows),
+        "rate": lambda: window_analysis.rate(rows),
+        "scores": lambda: {
+            "summary": window_analysis.summary(rows)["scores"],
+            "distribution": window_analysis.distribution(rows),
+        },
+    }[arguments.what]()
+    if arguments.json:
+        print(json.dumps({"symbol": symbol, **answer}, ensure_ascii=False))
+    else:
+        _show(symbol, arguments.what, answer)
+    return 0
+
+
+def _show(symbol: str, what: str, answer: Any) -> None:
+    if what == "rate":
+        overall = answer["overall"]
+        print(f"{symbol}: {overall['anomalies']} anomalies in {overall['judged']} judged windows{_share(overall)}")
+        for row in answer["hours"]:
+            print(f"  {row['hour']}  {row['anomalies']:>4} of {row['judged']:>4}{_share(row)}")
+    elif what == "scores":
+        if not answer["distribution"]:
+            print(f"{symbol}: no window has a score yet")
+        most = max((row["count"] for row in answer["distribution"]), default=1)
+        for row in answer["distribution"]:
+            print(f"{row['from']:>9.4f} .. {row['to']:>8.4f} {row['count']:>6} {'#' * round(40 * row['count'] / most)}")
+    else:
+        print(f"{symbol}: {answer['windows']} windows from {answer['first']} to {answer['last']}")
+        print("  states: " + ", ".join(f"{name} {count}" for name, count in answer["states"].items()))
+        print(
+            f"  anomalies: {answer['rate']['anomalies']} of {answer['rate']['judged']} judged{_share(answer['rate'])}"
+        )
+        if answer["scores"]:
+            scores = answer["scores"]
+            print(f"  scores: median {scores['p50']:.4f}, 1 % {scores['p1']:.4f}, lowest {scores['min']:.4f}")
+        for horizon, row in answer["lift"].items():
+            if row is not None:
+                print(f"  lift over {horizon}: {row['lift']:.2f} ({row['anomalies']} anomalies)")
+
+
+def _share(row: Any) -> str:
+    return "" if row["rate"] is None else f" ({100 * row['rate']:.2f} %)"

@@ -1,0 +1,69 @@
+"""Run a world until somebody stops it: backfill first, then alerts and a status line, then a clean end."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from local.terminal import Terminal
+from local.world import World
+
+STOP_WITHIN_S = 5.0
+
+
+@contextmanager
+def stop_signals() -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C or SIGTERM sets; a second Ctrl-C ends the process at once."""
+    stop = threading.Event()
+
+    def ask(number: int, frame: object) -> None:
+        if stop.is_set():
+            os._exit(130)
+        stop.set()
+
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield stop
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def run_until_stopped(
+    world: World,
+    terminal: Terminal,
+    stop: threading.Event,
+    *,
+    done: Callable[[], bool] | None = None,
+    limit_s: float | None = None,
+) -> bool:
+    """Start the world and wait for `stop`, for `done()` to say True, or for `limit_s`; then stop it.
+
+    Returns whether every part ended by itself in time.
+    """
+    began = time.monotonic()
+    world.start()
+    if world.api is not None:
+        terminal.note(f"API on {world.api.url}/api/health")
+    try:
+        while not stop.wait(0.2):
+            if done is not None and done():
+                break
+            if limit_s is not None and time.monotonic() - began >= limit_s:
+                break
+    finally:
+        terminal.note("stopping")
+        ended = _stop_in_time(world)
+    return ended
+
+
+def _stop_in_time(world: World) -> bool:
+    result: list[bool] = []
+    stopper = threading.Thread(target=lambda: result.append(world.stop()), name="stopper", daemon=True)
+    stopper.start()
+    stopper.join(STOP_WITHIN_S - 0.5)
+    return bool(result and result[0])

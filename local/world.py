@@ -1,0 +1,258 @@
+"""The composition root of one machine: the same handlers, streamer and alert service that run on AWS, on SQLite.
+
+`open_state` opens the state for a command that reads it; `World` is the whole system, started and stopped as one.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+# The handlers' metrics are for CloudWatch; on this machine their JSON would land between the alerts on stdout.
+os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
+os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
+
+from functions import api, features, kline_bars, order_book, redelivery, sector, volume_spike, watchdog
+from local.scheduler import Job, LocalContext, Scheduler
+from local.server import ApiServer
+from shared.alerts.channels.channel import Channel
+from shared.alerts.service import AlertService
+from shared.clock import Clock, iso_utc
+from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
+from shared.exchange.market_data import MarketData
+from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
+from shared.market.model import Market
+from shared.settings import Settings
+from shared.storage.alerts import AlertRepository
+from shared.storage.mutes import MuteRepository
+from shared.storage.objects import FolderObjects
+from shared.storage.signals import SignalRepository
+from shared.storage.sqlite import SqliteTable
+from streamer.service import StreamerService
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
+
+logger = logging.getLogger(__name__)
+
+MEMORY = ":memory:"
+
+
+def open_state(settings: Settings, *, must_exist: bool = True) -> SqliteTable:
+    """Open the state file for reading beside a running system.
+
+    Raises:
+        StorageMissing: there is none yet.
+    """
+    path = Path(settings.storage.sqlite_path)
+    if must_exist and not path.is_file():
+        raise StorageMissing(f"no state at {path}: start `tapewatch run` first, or set storage.sqlite_path")
+    return _open_table(path)
+
+
+def own_state(settings: Settings) -> tuple[SqliteTable, BaseFileLock]:
+    """Open the state file as its only owner; release the lock at the end.
+
+    Raises:
+        StorageBusy: another `run` owns it.
+        StorageMissing: the folder cannot be written.
+    """
+    from filelock import FileLock, Timeout
+
+    path = Path(settings.storage.sqlite_path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(f"{path}.lock", timeout=0)
+        lock.acquire()
+    except Timeout:
+        raise StorageBusy(
+            f"another tapewatch run uses {path}: stop it, or give this one a file of its own (storage.sqlite_path)"
+        ) from None
+    except OSError as exc:
+        raise StorageMissing(f"cannot write the state to {path.parent}: {exc.strerror}") from None
+    return _open_table(path), lock
+
+
+def _open_table(path: Path) -> SqliteTable:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return SqliteTable(str(path))
+
+
+def alert_service(settings: Settings, table: SqliteTable, channels: Sequence[Channel], clock: Clock) -> AlertService:
+    return AlertService(
+        AlertRepository(table), SignalRepository(table), MuteRepository(table), channels, settings, clock
+    )
+
+
+@dataclass(slots=True)
+class Availability:
+    """What the exchange serves from here; a refusal of the futures API leaves the spot detectors going."""
+
+    spot_symbols: tuple[str, ...]
+    unknown: tuple[str, ...] = ()
+    futures: bool = True
+    notes: list[str] = field(default_factory=list)
+
+
+def probe(settings: Settings, market_data: MarketData) -> Availability:
+    """Ask the exchange what can be watched.
+
+    Raises:
+        ExchangeUnavailable: the exchange cannot be reached; the message is one sentence for a person.
+        ExchangeError: spot market data are refused.
+    """
+    try:
+        market_data.server_time_ms(Market.SPOT)
+    except ExchangeUnavailable:
+        raise ExchangeUnavailable(
+            f"no answer from {settings.exchange.spot_rest_url}: check the network, or try `tapewatch demo`, "
+            "which needs none"
+        ) from None
+    listed = {listing.symbol: listing for listing in market_data.listings(Market.SPOT)}
+    wanted = settings.universe.spot_symbols
+    if settings.universe.all:
+        quote = settings.universe.all.upper()
+        wanted = tuple(sorted(s for s, one in listed.items() if one.quote == quote and one.status == "TRADING"))
+    known = tuple(symbol for symbol in wanted if symbol in listed)
+    found = Availability(known, tuple(symbol for symbol in wanted if symbol not in listed))
+    for symbol in found.unknown:
+        found.notes.append(f"{symbol} is not listed on the spot market: left out (universe.spot_symbols)")
+    if settings.sector.enabled and settings.sectors:
+        found.futures, note = _probe_futures(settings, market_data)
+        found.notes.extend(note)
+    else:
+        found.futures = False
+    return found
+
+
+def _probe_futures(settings: Settings, market_data: MarketData) -> tuple[bool, list[str]]:
+    try:
+        listed = {listing.symbol for listing in market_data.listings(Market.USDM)}
+    except RestrictedLocation as exc:
+        return False, [f"{exc} The spot detectors go on."]
+    except ExchangeError as exc:
+        # Perhaps only for a moment: the jobs keep trying, each failure is counted and shown.
+        return True, [f"the futures market did not answer yet ({exc}); the sector detector keeps trying"]
+    missing = [symbol for symbol in settings.futures_symbols if symbol not in listed]
+    return True, [f"{symbol} is not listed on USD-M: its sector goes on without it" for symbol in missing]
+
+
+class World:
+    """Streamer, minute jobs, API and alerts on one machine."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        *,
+        clock: Clock,
+        table: SqliteTable,
+        market_data: MarketData,
+        channels: Sequence[Channel],
+        available: Availability,
+        speed: float = 1.0,
+    ) -> None:
+        self.settings = msgspec.structs.replace(
+            settings, universe=msgspec.structs.replace(settings.universe, spot_symbols=available.spot_symbols, all=None)
+        )
+        self.clock = clock
+        self.table = table
+        self.available = available
+        self.alerts = alert_service(self.settings, table, channels, clock)
+        self.deps = Dependencies(
+            settings=self.settings,
+            market_data=market_data,
+            table=table,
+            alerts=self.alerts,
+            clock=clock,
+            objects=FolderObjects(self.settings.storage.objects_path),
+            emit=self._emit,
+        )
+        self._chain: Mapping[str, Callable[[dict[str, Any], Any], Any]] = {
+            BARS_STORED: features.make_handler(lambda: self.deps),
+            FEATURES_STORED: sector.make_handler(lambda: self.deps),
+        }
+        self.scheduler = Scheduler(clock, self._jobs(), speed=speed)
+        self.streamer = (
+            StreamerService(self.settings, market_data, self.alerts, table, clock, symbols=available.spot_symbols)
+            if available.spot_symbols and (self.settings.trade_spike.enabled or self.settings.window_anomaly.enabled)
+            else None
+        )
+        self.api = (
+            ApiServer(
+                api.make_handler(lambda: self.deps), clock, host=self.settings.api.host, port=self.settings.api.port
+            )
+            if self.settings.api.enabled
+            else None
+        )
+        self._stopped = threading.Event()
+
+    def _jobs(self) -> list[Job]:
+        settings, deps = self.settings, lambda: self.deps
+        jobs = [
+            Job("redelivery", redelivery.make_handler(deps)),
+            Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
+        ]
+        if settings.volume_spike.enabled and self.available.spot_symbols:
+            jobs.append(Job("volume-spike", volume_spike.make_handler(deps)))
+        if settings.order_book.enabled and self.available.spot_symbols:
+            interval_ms = settings.order_book.interval_seconds * 1000
+            jobs.append(Job("order-book", order_book.make_handler(deps), interval_ms=interval_ms, delay_ms=0))
+        if self.available.futures:
+            jobs.append(Job("kline-bars", kline_bars.make_handler(deps)))
+        return jobs
+
+    def _emit(self, detail_type: str, detail: Mapping[str, Any]) -> None:
+        """Call the next link of the chain at once, with the event that EventBridge would deliver."""
+        handler = self._chain.get(detail_type)
+        if handler is None:
+            logger.info("event_without_listener", extra={"detail_type": detail_type})
+            return
+        event = {
+            "detail-type": detail_type,
+            "source": "tapewatch",
+            "time": iso_utc(self.clock.now_ms() // 1000 * 1000),
+            "detail": dict(detail),
+        }
+        handler(event, LocalContext(detail_type))
+
+    def start(self) -> None:
+        """Start everything; the API first, so that a taken port is told before anything else runs."""
+        if self.api is not None:
+            self.api.start()
+        if self.streamer is not None:
+            self.streamer.run_in_thread()
+        self.scheduler.start()
+
+    def stop(self) -> bool:
+        """Stop everything within about 4 seconds; True when all parts ended by themselves."""
+        ended = [self.scheduler.stop(timeout_s=1.0)]
+        if self.streamer is not None:
+            ended.append(bool(self.streamer.stop()))
+        if self.api is not None:
+            self.api.stop(timeout_s=1.0)
+        return all(ended)
+
+    def status_line(self) -> str:
+        """One line for a person: market time, trades, windows, minutes, alerts."""
+        parts = [iso_utc(self.clock.now_ms() // 1000 * 1000).replace("T", " ").replace("Z", " UTC")]
+        if self.streamer is not None:
+            now = self.streamer.status()
+            parts.append(f"{now.get('trades', 0):,} trades ({now.get('trades_per_s', 0):.0f}/s)")
+            lag = now.get("lag_ms")
+            if lag is not None:
+                parts.append(f"lag {lag / 1000:.1f} s")
+            parts.append(f"{now.get('windows', 0):,} windows, models {now.get('models', 0)}/{now.get('symbols', 0)}")
+        minutes = [
+            f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
+            for name, state in self.scheduler.states.items()
+            if name not in ("redelivery", "watchdog")
+        ]
+        parts.append("minutes: " + ", ".join(minutes))
+        return " | ".join(parts)
