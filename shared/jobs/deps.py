@@ -54,6 +54,8 @@ class Warm:
     engine_symbols: tuple[str, ...] = ()
     stored: dict[int, frozenset[str]] = field(default_factory=dict)  # USD-M minute -> symbols known to be stored
     recent: dict[int, dict[str, Bar]] = field(default_factory=dict)  # the newest minutes as they were stored
+    history_checked: int = -1  # the hour in which the length of the stored history was last looked at
+    listed: tuple[int, tuple[str, ...]] = (-1, ())  # hour of asking, every spot symbol of the wanted quote
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,0 +1,23 @@
+"""Compute the sector features of the minutes whose bars have been stored."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from functions.bootstrap import production_dependencies
+from functions.events import Trigger, integer
+from functions.handler import Handler, job_handler
+from shared.jobs import features
+from shared.jobs.deps import Dependencies
+
+
+def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
+    def work(deps: Dependencies, trigger: Trigger, seconds: float | None) -> features.FeaturesReport:
+        return features.run(
+            deps, minute_ms=trigger.minute_ms, changed_from_ms=integer(trigger.detail, "changed_from_ms")
+        )
+
+    return job_handler("features", dependencies, work)
+
+
+lambda_handler = make_handler(production_dependencies)

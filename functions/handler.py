@@ -1,0 +1,85 @@
+"""The shape that every job's handler has: read the event, call the job, report."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import Any, TypeVar
+
+from functions.events import Trigger, read_trigger
+from shared.errors import TapewatchError
+from shared.jobs.deps import Dependencies
+from shared.observability import make_logger, publish
+
+T = TypeVar("T")
+Handler = Callable[[Any, Any], dict[str, Any]]
+Work = Callable[[Dependencies, Trigger, float | None], Any]
+"""(dependencies, trigger, seconds left for the work) -> the job's report dataclass."""
+
+_RESERVE_S = 3.0  # of the function's time, kept to store and report what came
+
+logger = make_logger()
+
+
+def once(build: Callable[[], T]) -> Callable[[], T]:
+    """Call `build` on the first use only, even when two threads come at once; a failure is tried again."""
+    lock = threading.Lock()
+    built: list[T] = []
+
+    def get() -> T:
+        with lock:
+            if not built:
+                built.append(build())
+            return built[0]
+
+    return get
+
+
+def job_handler(name: str, dependencies: Callable[[], Dependencies], work: Work, *, log_report: bool = True) -> Handler:
+    """Return a Lambda handler around one job; `log_report` False keeps a large answer out of the log.
+
+    Errors are logged once, with their code, and raised: the schedule's retry and its dead-letter queue see them.
+    """
+    get = once(dependencies)
+
+    @logger.inject_lambda_context
+    def handle(event: Any, context: Any) -> dict[str, Any]:
+        try:
+            trigger = read_trigger(event)
+            report = work(get(), trigger, seconds_left(context))
+        except TapewatchError as exc:
+            logger.error("job_failed", extra={"job": name, "code": exc.code, "reason": str(exc)})
+            raise
+        answer = asdict(report)
+        publish(_counts(answer))
+        logger.info("job_done", extra={"job": name, "report": answer if log_report else None})
+        if answer.get("refused"):
+            logger.warning("exchange_refused", extra={"job": name, "reason": answer["refused"]})
+        if answer.get("failed"):
+            logger.warning("symbols_failed", extra={"job": name, "failed": answer["failed"]})
+        return answer
+
+    return handle
+
+
+def seconds_left(context: Any) -> float | None:
+    """Return the time that the work may take, None where the context does not say."""
+    remaining = getattr(context, "get_remaining_time_in_millis", None)
+    return None if remaining is None else max(1.0, remaining() / 1000 - _RESERVE_S)
+
+
+def _counts(answer: Mapping[str, Any]) -> dict[str, int]:
+    """Pick the documented metrics out of a report: the fields have the same meaning in every one."""
+    counts = {
+        "BarsStored": answer.get("bars"),
+        "ReadingsMade": answer.get("readings"),
+        "SymbolsFailed": len(answer["failed"]) if isinstance(answer.get("failed"), Mapping) else None,
+        "SignalsFound": answer.get("signals", answer.get("spikes")),
+        "AlertsMade": answer.get("alerts"),
+        "AlertsHeld": sum(answer["held"].values()) if isinstance(answer.get("held"), Mapping) else None,
+        "DeliveriesFailed": answer.get("deliveries_failed"),
+        "ComponentsSilent": len(answer["silent"]) if isinstance(answer.get("silent"), list | tuple) else None,
+        "ExchangeRefusals": 1 if answer.get("refused") else None,
+    }
+    return {name: value for name, value in counts.items() if isinstance(value, int)}

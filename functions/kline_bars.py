@@ -1,0 +1,21 @@
+"""Store the minute that just closed of every USD-M symbol, and what is still missing before it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from functions.bootstrap import production_dependencies
+from functions.events import Trigger
+from functions.handler import Handler, job_handler
+from shared.jobs import kline_bars
+from shared.jobs.deps import Dependencies
+
+
+def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
+    def work(deps: Dependencies, trigger: Trigger, seconds: float | None) -> kline_bars.KlineBarsReport:
+        return kline_bars.run(deps, minute_ms=trigger.minute_ms, deadline_s=seconds)
+
+    return job_handler("kline-bars", dependencies, work)
+
+
+lambda_handler = make_handler(production_dependencies)

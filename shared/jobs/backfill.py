@@ -1,0 +1,235 @@
+"""Fetch the history that the detectors judge against: paged within the budget, resumable at any page, idempotent."""
+
+from __future__ import annotations
+
+import math
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+
+from shared.clock import HOUR_MS, MINUTE_MS, floor_minute_ms, iso_utc
+from shared.detection.volume_spike import VolumeSpikeDetector
+from shared.errors import Banned, Blocked, RestrictedLocation
+from shared.jobs.common import bars_of, beat, readings_of, spot_symbols
+from shared.jobs.deps import Dependencies
+from shared.jobs.pool import ask_each, refusal_text
+from shared.jobs.volume_spike import KIND
+from shared.market.bars import closed_bars, normalize_bars
+from shared.market.model import Bar, Market
+from shared.storage.readings import Rows
+
+Progress = Callable[[int, int, str], None]
+"""(pages done, pages in all, what is being done)."""
+
+# The cheapest page per bar: USD-M 499 rows cost weight 2, spot 1000 rows cost weight 2.
+_PAGE_ROWS: Mapping[Market, int] = {Market.USDM: 499, Market.SPOT: 1000}
+_PAGE_WEIGHT = 2
+_LIMIT_PER_MINUTE: Mapping[Market, int] = {Market.USDM: 2400, Market.SPOT: 6000}
+
+
+@dataclass(frozen=True, slots=True)
+class BackfillReport:
+    """`pages` were fetched, `pages_known` needed nothing. `complete` False: time was up, run it again to go on."""
+
+    since_ms: int
+    until_ms: int
+    symbols: int = 0
+    pages: int = 0
+    pages_known: int = 0
+    bars: int = 0
+    ratios: int = 0
+    failed: Mapping[str, str] = field(default_factory=dict)
+    refused: str | None = None
+    complete: bool = True
+
+
+@dataclass(slots=True)
+class _Run:
+    deps: Dependencies
+    progress: Progress
+    ends_s: float | None
+    done: int = 0
+    total: int = 0
+    pages: int = 0
+    known: int = 0
+    bars: int = 0
+    ratios: int = 0
+    complete: bool = True
+    failed: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+    lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def step(self, text: str) -> None:
+        with self.lock:
+            self.done += 1
+            done = self.done
+        self.progress(done, max(self.total, done), text)
+
+    def seconds_left(self) -> float | None:
+        return None if self.ends_s is None else self.ends_s - time.monotonic()
+
+
+@dataclass(frozen=True, slots=True)
+class _Page:
+    """[start_ms, end_ms) of one market, and the symbols that lack a minute in it."""
+
+    market: Market
+    start_ms: int
+    end_ms: int
+    symbols: tuple[str, ...]
+
+
+def run(
+    deps: Dependencies,
+    *,
+    end_ms: int,
+    hours: float = 17.0,
+    progress: Progress | None = None,
+    deadline_s: float | None = None,
+    markets: Iterable[Market] = (Market.USDM, Market.SPOT),
+) -> BackfillReport:
+    """Store the 1-minute bars of the `hours` before `end_ms` that are not stored yet.
+
+    Spot goes back far enough for the volume spikes' rarity to be known at once, whatever `hours` says.
+    """
+    ends_s = None if deadline_s is None else time.monotonic() + deadline_s
+    job = _Run(deps, progress or (lambda done, total, text: None), ends_s)
+    until_ms = floor_minute_ms(end_ms)
+    plans: list[tuple[Market, list[_Page]]] = []
+    symbols = 0
+    for market in markets:
+        names, since_ms = _wanted(deps, market, until_ms, hours)
+        symbols += len(names)
+        plans.append((market, _plan(job, market, names, since_ms, until_ms)))
+    job.total = sum(len(page.symbols) for _, pages in plans for page in pages)
+    if job.total:
+        job.progress(0, job.total, f"{job.total} pages of 1-minute bars, about {_expected_s(deps, plans)} s")
+    for market, pages in plans:
+        _fetch_market(job, market, pages)
+    if any(market is Market.SPOT for market, _ in plans):
+        names, since_ms = _wanted(deps, Market.SPOT, until_ms, hours)
+        _store_ratios(job, names, since_ms, until_ms)
+    beat(deps, "backfill", {"minute_ms": until_ms, "bars": job.bars, "failed": len(job.failed)})
+    return BackfillReport(
+        since_ms=until_ms - round(hours * HOUR_MS),
+        until_ms=until_ms,
+        symbols=symbols,
+        pages=job.pages,
+        pages_known=job.known,
+        bars=job.bars,
+        ratios=job.ratios,
+        failed=job.failed,
+        refused=" ".join(job.refused) or None,
+        complete=job.complete,
+    )
+
+
+def _wanted(deps: Dependencies, market: Market, until_ms: int, hours: float) -> tuple[tuple[str, ...], int]:
+    if market is Market.USDM:
+        names = deps.settings.futures_symbols if deps.settings.sector.enabled else ()
+        return names, until_ms - round(hours * HOUR_MS)
+    settings = deps.settings.volume_spike
+    rarity_hours = settings.rarity_min_history + 1 if settings.enabled else 0
+    names = spot_symbols(deps, until_ms) if settings.enabled else ()
+    return names, until_ms - round(max(hours, rarity_hours) * HOUR_MS) - settings.ma_bars * MINUTE_MS
+
+
+def _plan(job: _Run, market: Market, names: tuple[str, ...], since_ms: int, until_ms: int) -> list[_Page]:
+    """Cut the time into pages and leave out, symbol by symbol, what is stored already."""
+    bars = bars_of(job.deps)
+    since_ms = floor_minute_ms(since_ms)
+    pages = []
+    step_ms = _PAGE_ROWS[market] * MINUTE_MS
+    for start_ms in range(since_ms, until_ms, step_ms):
+        end_ms = min(start_ms + step_ms, until_ms)
+        have = bars.have(market, start_ms, end_ms)
+        minutes = range(start_ms, end_ms, MINUTE_MS)
+        lacking = tuple(name for name in names if any(name not in have.get(at_ms, ()) for at_ms in minutes))
+        job.known += len(names) - len(lacking)
+        if lacking:
+            pages.append(_Page(market, start_ms, end_ms, lacking))
+    return pages
+
+
+def _expected_s(deps: Dependencies, plans: list[tuple[Market, list[_Page]]]) -> int:
+    """Estimate the time from the weight budget: it is what a large backfill waits for."""
+    seconds = 0.0
+    for market, pages in plans:
+        weight = _PAGE_WEIGHT * sum(len(page.symbols) for page in pages)
+        seconds += 60 * weight / (_LIMIT_PER_MINUTE[market] * deps.settings.exchange.weight_share)
+    return max(1, math.ceil(seconds))
+
+
+def _fetch_market(job: _Run, market: Market, pages: list[_Page]) -> None:
+    if not pages:
+        return
+    try:
+        exchange_now_ms = job.deps.market_data.server_time_ms(market)
+    except (RestrictedLocation, Banned, Blocked) as exc:
+        job.refused.append(refusal_text(market, exc))
+        job.failed.update(dict.fromkeys((name for page in pages for name in page.symbols), exc.code))
+        return
+    for page in reversed(pages):  # the newest first: the detectors can use it while the rest is still coming
+        left_s = job.seconds_left()
+        if left_s is not None and left_s <= 0:
+            job.complete = False
+            return
+        if not _fetch_page(job, page, exchange_now_ms, left_s):
+            return
+
+
+def _fetch_page(job: _Run, page: _Page, exchange_now_ms: int, left_s: float | None) -> bool:
+    """Fetch one page of every symbol that lacks it, and store it by minutes; False: the host refuses everything."""
+    deps = job.deps
+
+    def ask(symbol: str) -> list[Bar]:
+        rows = deps.market_data.klines(
+            page.market, symbol, limit=_PAGE_ROWS[page.market], start_ms=page.start_ms, end_ms=page.end_ms - 1
+        )
+        job.step(f"{page.market.value} {symbol} {iso_utc(page.start_ms)} - {iso_utc(page.end_ms)}")
+        closed, _ = normalize_bars(closed_bars(rows, exchange_now_ms))
+        return [bar for bar in closed if page.start_ms <= bar.open_ms < page.end_ms]
+
+    asked = ask_each(
+        page.symbols, ask, market=page.market, workers=deps.settings.exchange.max_connections, deadline_s=left_s
+    )
+    by_minute: dict[int, dict[str, Bar]] = {}
+    for symbol, rows in asked.answers.items():
+        for bar in rows:
+            by_minute.setdefault(bar.open_ms, {})[symbol] = bar
+    store = bars_of(deps)
+    for at_ms in sorted(by_minute):
+        store.put_minute(page.market, at_ms, by_minute[at_ms])
+    job.pages += len(asked.answers)
+    job.bars += sum(len(rows) for rows in by_minute.values())
+    job.failed.update(asked.failed)
+    if any(reason.startswith("deadline") for reason in asked.failed.values()):
+        job.complete = False
+    if asked.refused is not None:
+        job.refused.append(asked.refused)
+        return False
+    return True
+
+
+def _store_ratios(job: _Run, names: tuple[str, ...], since_ms: int, until_ms: int) -> None:
+    """Compute the volume ratios of the stored spot bars, which are the history that rarity is judged against.
+
+    A reading that the minute job has stored itself is left as it is.
+    """
+    if not names:
+        return
+    deps = job.deps
+    detectors = {name: VolumeSpikeDetector(deps.settings.volume_spike, Market.SPOT, name) for name in names}
+    readings: dict[int, Rows] = {}
+    for at_ms, rows in bars_of(deps).minutes(Market.SPOT, since_ms, until_ms):
+        for name, detector in detectors.items():
+            reading = detector.step(rows[name]) if name in rows else None
+            if reading is not None:
+                readings.setdefault(at_ms, {})[name] = reading.to_json()
+    store = readings_of(deps)
+    known = dict(store.range(KIND, since_ms, until_ms))
+    lacking = {at_ms: rows for at_ms, rows in readings.items() if rows.keys() - known.get(at_ms, {}).keys()}
+    changed = {at_ms: {**rows, **known.get(at_ms, {})} for at_ms, rows in lacking.items()}
+    store.put_many(KIND, changed)
+    job.ratios += sum(len(rows) for rows in changed.values())

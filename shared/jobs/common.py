@@ -1,0 +1,92 @@
+"""What several jobs share: the symbols to ask, waiting for a minute's close, telling the alert service."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.clock import DAY_MS, HOUR_MS, MINUTE_MS
+from shared.detection.reading import Signal
+from shared.jobs.deps import Dependencies
+from shared.market.model import Market
+from shared.storage.bars import BarRepository
+from shared.storage.features import FeatureRepository
+from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.readings import ReadingRepository
+
+_MAX_WAIT_MS = 5_000
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What became of signals: alerts made now, and why others were held; `known` had been handled before."""
+
+    signals: int = 0
+    alerts: int = 0
+    held: Mapping[str, int] = field(default_factory=dict)
+    known: int = 0
+
+
+def tell(deps: Dependencies, signals: Iterable[Signal]) -> Told:
+    """Hand signals to the alert service in order of their event times; the same signal twice is one."""
+    ordered = sorted(signals, key=lambda signal: (signal.event_ms, signal.symbol))
+    held: Counter[str] = Counter()
+    alerts = known = 0
+    for signal in ordered:
+        outcome = deps.alerts.handle(signal)
+        if not outcome.created:
+            known += 1
+        elif outcome.alert is not None:
+            alerts += 1
+        elif outcome.held is not None:
+            held[outcome.held] += 1
+    return Told(len(ordered), alerts, dict(sorted(held.items())), known)
+
+
+def closed_at_ms(deps: Dependencies, market: Market, minute_ms: int) -> int:
+    """Return the exchange's own time, waiting a little when by it the minute has not closed yet.
+
+    A schedule fires by our clock, a bar closes by the exchange's: a few seconds between them are normal.
+    """
+    now_ms = deps.market_data.server_time_ms(market)
+    missing_ms = minute_ms + MINUTE_MS - now_ms
+    if 0 < missing_ms <= _MAX_WAIT_MS:
+        deps.clock.sleep((missing_ms + 50) / 1000)
+        now_ms = deps.market_data.server_time_ms(market)
+    return now_ms
+
+
+def spot_symbols(deps: Dependencies, at_ms: int) -> tuple[str, ...]:
+    """Return the spot symbols to watch; `universe.all` asks the exchange for its listing, once an hour."""
+    quote = deps.settings.universe.all
+    if quote is None:
+        return deps.settings.universe.spot_symbols
+    hour, known = deps.warm.listed
+    if hour != at_ms // HOUR_MS or not known:
+        listings = deps.market_data.listings(Market.SPOT)
+        known = tuple(sorted(item.symbol for item in listings if item.quote == quote and item.status == "TRADING"))
+        deps.warm.listed = (at_ms // HOUR_MS, known)
+    return known
+
+
+def beat(deps: Dependencies, component: str, fields: Mapping[str, Any]) -> None:
+    """Leave a sign of life for the watchdog and the health page, by this machine's clock."""
+    HeartbeatRepository(deps.table).beat(component, deps.clock.now_ms(), dict(fields))
+
+
+def bars_of(deps: Dependencies) -> BarRepository:
+    return BarRepository(deps.table, retention_s=_retention_s(deps))
+
+
+def features_of(deps: Dependencies) -> FeatureRepository:
+    return FeatureRepository(deps.table, retention_s=_retention_s(deps))
+
+
+def readings_of(deps: Dependencies) -> ReadingRepository:
+    return ReadingRepository(deps.table, retention_s=_retention_s(deps))
+
+
+def _retention_s(deps: Dependencies) -> int:
+    return deps.settings.storage.retention_days * DAY_MS // 1000

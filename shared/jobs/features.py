@@ -1,0 +1,119 @@
+"""Stored bars in, the sector detector's features out: exact, in order, and with only the missing bars read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from shared.clock import MINUTE_MS
+from shared.detection.features import FeatureEngine
+from shared.detection.reading import Status
+from shared.jobs.common import bars_of, beat, features_of
+from shared.jobs.deps import FEATURES_STORED, Dependencies
+from shared.market.model import Market
+from shared.settings import SectorWindows
+from shared.storage.bars import BarRepository
+
+CATCH_UP = 180  # minutes of features that one run writes after an outage; older ones are skipped and counted
+
+
+@dataclass(frozen=True, slots=True)
+class FeaturesReport:
+    """`minutes` were computed and stored; `warming` and `unscorable` count symbols of the newest one."""
+
+    minute_ms: int
+    minutes: int = 0
+    symbols: int = 0
+    scored: int = 0
+    warming: int = 0
+    unscorable: int = 0
+    minutes_read: int = 0
+    cold: bool = False
+    restated_minutes: int = 0
+    skipped_minutes: int = 0
+    repeated: bool = False
+    skipped: str | None = None
+
+
+def history_minutes(windows: SectorWindows) -> int:
+    """Return how many earlier minutes a full answer needs: excess returns, each with its own beta and return."""
+    return windows.zscore_lookback_bars + windows.beta_lookback_bars + windows.return_bars + 1
+
+
+def run(deps: Dependencies, *, minute_ms: int, changed_from_ms: int | None = None) -> FeaturesReport:
+    """Compute the features of every minute up to `minute_ms` that has bars and no features yet.
+
+    `changed_from_ms` names the oldest minute whose bars came late: features from there on are computed again.
+    """
+    if not deps.settings.sector.enabled:
+        return FeaturesReport(minute_ms, skipped="disabled")
+    with deps.warm.lock:
+        report = _compute(deps, minute_ms, changed_from_ms)
+    beat(deps, "features", {"minute_ms": minute_ms, "minutes": report.minutes, "symbols": report.symbols})
+    if report.minutes or report.repeated:
+        deps.emit(FEATURES_STORED, {"minute_ms": minute_ms})
+    return report
+
+
+def _compute(deps: Dependencies, minute_ms: int, changed_from_ms: int | None) -> FeaturesReport:
+    bars, stored = bars_of(deps), features_of(deps)
+    newest = stored.latest()
+    newest_ms = None if newest is None else newest[0]
+    restated = newest_ms is not None and changed_from_ms is not None and changed_from_ms <= newest_ms
+    known = newest_ms is not None and minute_ms <= newest_ms and stored.get(minute_ms) is not None
+    if known and not restated:
+        return FeaturesReport(minute_ms, repeated=True)
+
+    first_ms = minute_ms if newest_ms is None else min(minute_ms, newest_ms + MINUTE_MS)
+    if restated and changed_from_ms is not None:
+        first_ms = min(first_ms, changed_from_ms)
+    last_ms = minute_ms if newest_ms is None or not restated else max(minute_ms, newest_ms)
+    earliest_ms = last_ms - (CATCH_UP - 1) * MINUTE_MS
+    skipped = max(0, (earliest_ms - first_ms) // MINUTE_MS)
+    first_ms = max(first_ms, earliest_ms)
+
+    engine, read, cold = _engine_before(deps, bars, first_ms)
+    deps.warm.engine = None  # until the whole run has gone well: a half-fed engine is never used again
+    minutes = 0
+    latest: dict[str, Status] = {}
+    for at_ms, rows in bars.minutes(Market.USDM, first_ms, last_ms + MINUTE_MS):
+        features = engine.push(at_ms, rows)
+        stored.put(at_ms, {symbol: values.to_json() for symbol, values in features.items()})
+        latest = {symbol: values.status for symbol, values in features.items()}
+        minutes += 1
+    deps.warm.engine, deps.warm.engine_symbols = engine, deps.settings.futures_symbols
+    counted = list(latest.values())
+    return FeaturesReport(
+        minute_ms=minute_ms,
+        minutes=minutes,
+        symbols=len(counted),
+        scored=sum(status in (Status.NORMAL, Status.ANOMALY) for status in counted),
+        warming=counted.count(Status.WARMING),
+        unscorable=counted.count(Status.UNSCORABLE),
+        minutes_read=read + minutes,
+        cold=cold,
+        restated_minutes=0 if newest_ms is None else max(0, (newest_ms - first_ms) // MINUTE_MS + 1),
+        skipped_minutes=skipped,
+    )
+
+
+def _engine_before(deps: Dependencies, bars: BarRepository, first_ms: int) -> tuple[FeatureEngine, int, bool]:
+    """Return an engine that knows every minute before `first_ms`, how many minutes were read, and whether all were."""
+    symbols = deps.settings.futures_symbols
+    history_ms = history_minutes(deps.settings.sector.windows) * MINUTE_MS
+    engine = deps.warm.engine
+    usable = (
+        engine is not None
+        and deps.warm.engine_symbols == symbols
+        and engine.newest_ms is not None
+        and first_ms - history_ms <= engine.newest_ms < first_ms
+    )
+    if usable and engine is not None and engine.newest_ms is not None:
+        start_ms = engine.newest_ms + MINUTE_MS
+    else:
+        engine = FeatureEngine(deps.settings.sector, deps.settings.benchmark_symbol, symbols)
+        start_ms = first_ms - history_ms
+    if start_ms >= first_ms:
+        return engine, 0, not usable
+    history = bars.minutes(Market.USDM, start_ms, first_ms)
+    engine.load(history)
+    return engine, len(history), not usable

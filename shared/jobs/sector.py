@@ -1,0 +1,155 @@
+"""Stored features in, initiators and diffusions out: each minute is decided once, in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from shared.clock import MINUTE_MS
+from shared.detection.features import SymbolFeatures
+from shared.detection.reading import Signal, Status
+from shared.detection.sector import DiffusionTracker, diffusion_signal, find_initiators, initiator_signal
+from shared.jobs.common import beat, features_of, tell
+from shared.jobs.confirmations import Confirmer
+from shared.jobs.deps import Dependencies
+from shared.market.universe import Universe
+from shared.settings import Settings
+from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.signals import decode_signal, encode_signal
+from shared.storage.table import Table
+
+CHECKPOINT = "sector"
+CATCH_UP = 180  # minutes; what lies further back is skipped and counted
+_ATTEMPTS = 5
+_FEATURE_NAMES = tuple(one.name for one in fields(SymbolFeatures))
+
+
+@dataclass(frozen=True, slots=True)
+class SectorReport:
+    """`minutes` were decided in this run; `unknown` counts confirmations that a source could not give."""
+
+    minute_ms: int
+    minutes: int = 0
+    symbols: int = 0
+    learning: int = 0
+    initiators: int = 0
+    diffusions: int = 0
+    pending: int = 0
+    signals: int = 0
+    alerts: int = 0
+    held: Mapping[str, int] = field(default_factory=dict)
+    unknown: Mapping[str, int] = field(default_factory=dict)
+    skipped_minutes: int = 0
+    repeated: bool = False
+    late: bool = False
+    skipped: str | None = None
+
+
+@dataclass(slots=True)
+class _Decided:
+    """What stepping from one state to the next has found."""
+
+    state: dict[str, Any]
+    signals: list[Signal]
+    minutes: int = 0
+    symbols: int = 0
+    learning: int = 0
+    initiators: int = 0
+    diffusions: int = 0
+
+
+def run(deps: Dependencies, *, minute_ms: int) -> SectorReport:
+    """Decide every minute up to `minute_ms` that has features and is newer than the last one decided.
+
+    The next state and the signals found are written together, before anything is told: a repeat tells the same
+    signals again and decides nothing anew, and of two runs at once only one decides.
+    """
+    if not deps.settings.sector.enabled:
+        return SectorReport(minute_ms, skipped="disabled")
+    checkpoints = CheckpointRepository(deps.table)
+    confirmer = Confirmer(deps)
+    for _ in range(_ATTEMPTS):
+        known = checkpoints.load(CHECKPOINT)
+        state = None if known is None else known.state
+        undelivered = [] if state is None else [decode_signal(packed) for packed in state["signals"]]
+        if state is not None and int(state["newest_ms"]) >= minute_ms:
+            told = tell(deps, undelivered)
+            late = int(state["newest_ms"]) > minute_ms
+            return SectorReport(
+                minute_ms, signals=told.signals, alerts=told.alerts, held=told.held, repeated=not late, late=late
+            )
+        first_ms = minute_ms if state is None else int(state["newest_ms"]) + MINUTE_MS
+        earliest_ms = max(first_ms, minute_ms - (CATCH_UP - 1) * MINUTE_MS)
+        stored = features_of(deps).range(earliest_ms, minute_ms + MINUTE_MS)
+        if not stored:
+            return SectorReport(minute_ms, skipped="no features of this minute are stored")
+        decided = _decide(deps, state, stored, confirmer)
+        if not checkpoints.put(CHECKPOINT, decided.state, expected_version=0 if known is None else known.version):
+            continue
+        tell(deps, undelivered)  # of a run that was killed before it could
+        told = tell(deps, decided.signals)
+        pending = sum(not one["done"] for one in decided.state["tracker"]["pending"])
+        beat(deps, "sector", {"minute_ms": stored[-1][0], "symbols": decided.symbols, "learning": decided.learning})
+        return SectorReport(
+            minute_ms=minute_ms,
+            minutes=decided.minutes,
+            symbols=decided.symbols,
+            learning=decided.learning,
+            initiators=decided.initiators,
+            diffusions=decided.diffusions,
+            pending=pending,
+            signals=told.signals,
+            alerts=told.alerts,
+            held=told.held,
+            unknown=confirmer.unknown,
+            skipped_minutes=(earliest_ms - first_ms) // MINUTE_MS,
+        )
+    return SectorReport(minute_ms, skipped="state kept changing: another run is deciding")
+
+
+def _decide(
+    deps: Dependencies,
+    state: Mapping[str, Any] | None,
+    stored: list[tuple[int, dict[str, Any]]],
+    confirmer: Confirmer,
+) -> _Decided:
+    settings = deps.settings.sector
+    universe = Universe(deps.settings.benchmark_symbol, deps.settings.sectors)
+    tracker = DiffusionTracker(settings, universe)
+    if state is not None:
+        tracker.restore(state["tracker"])
+    decided = _Decided({}, [])
+    for at_ms, rows in stored:
+        features = {symbol: read_features(row) for symbol, row in rows.items()}
+        hits = find_initiators(features, universe, settings)
+        confirmations = confirmer.confirm((hit.symbol for hit in hits), at_ms) if hits else {}
+        events = tracker.step(at_ms, features, hits)
+        decided.signals += [initiator_signal(hit, confirmations[hit.symbol], settings) for hit in hits]
+        decided.signals += [diffusion_signal(event, settings) for event in events]
+        decided.minutes += 1
+        decided.initiators += len(hits)
+        decided.diffusions += len(events)
+        decided.symbols = len(features)
+        decided.learning = sum(one.status is Status.WARMING for one in features.values())
+    decided.state = {
+        "newest_ms": stored[-1][0],
+        "tracker": tracker.snapshot(),
+        "signals": [encode_signal(signal) for signal in decided.signals],
+    }
+    return decided
+
+
+def load_tracker(table: Table, settings: Settings) -> DiffusionTracker:
+    """Return the tracker as the last decided minute left it, with its pending initiators."""
+    tracker = DiffusionTracker(settings.sector, Universe(settings.benchmark_symbol, settings.sectors))
+    state = CheckpointRepository(table).get(CHECKPOINT)
+    if state is not None:
+        tracker.restore(state["tracker"])
+    return tracker
+
+
+def read_features(row: Mapping[str, Any]) -> SymbolFeatures:
+    """Read one symbol's features back from their stored form."""
+    values = {name: row[name] for name in _FEATURE_NAMES}
+    return SymbolFeatures(**{**values, "status": Status(row["status"])})

@@ -1,0 +1,174 @@
+"""Notice silence: one `system` signal when a component stops, one when it is back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from shared.clock import MINUTE_MS, floor_minute_ms, iso_utc
+from shared.detection.reading import Detector, Direction, Signal
+from shared.jobs.common import bars_of, beat, tell
+from shared.jobs.deps import Dependencies
+from shared.market.model import Market
+from shared.settings import Settings
+from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.signals import decode_signal, encode_signal
+
+_CHECKPOINT = "watchdog"
+_ATTEMPTS = 5
+_JOB_LIMIT_MS = 3 * MINUTE_MS
+_BARS_LIMIT_MS = 5 * MINUTE_MS
+STORED_BARS = "stored-bars"
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """A component that should give a sign of life at least every `limit_ms`, and what to look at when it does not."""
+
+    name: str
+    limit_ms: int
+    cure: str
+
+
+@dataclass(frozen=True, slots=True)
+class WatchdogReport:
+    """`silent` are down now, `began` and `recovered` changed in this run."""
+
+    scheduled_ms: int
+    watched: int = 0
+    silent: tuple[str, ...] = ()
+    began: tuple[str, ...] = ()
+    recovered: tuple[str, ...] = ()
+    signals: int = 0
+    alerts: int = 0
+    held: Mapping[str, int] = field(default_factory=dict)
+    skipped: str | None = None
+
+
+def watched(settings: Settings) -> list[Watched]:
+    """Return what must show signs of life under these settings."""
+    job = "look at its log and its dead-letter queue, or restart `tapewatch run`"
+    exchange = "see whether the exchange answers (`tapewatch status`), then at the log of kline-bars"
+    found = []
+    if settings.volume_spike.enabled:
+        found.append(Watched("volume-spike", _JOB_LIMIT_MS, job))
+    if settings.order_book.enabled:
+        found.append(Watched("order-book", max(_JOB_LIMIT_MS, 3000 * settings.order_book.interval_seconds), job))
+    if settings.sector.enabled:
+        found += [
+            Watched("kline-bars", _JOB_LIMIT_MS, job),
+            Watched(STORED_BARS, _BARS_LIMIT_MS, exchange),
+            Watched("sector", _BARS_LIMIT_MS, "see whether bars are stored, then at the logs of features and sector"),
+        ]
+    if settings.trade_spike.enabled or settings.window_anomaly.enabled:
+        limit_ms = max(_JOB_LIMIT_MS, round(4000 * settings.streamer.heartbeat_seconds))
+        found.append(Watched("streamer", limit_ms, "look at the streamer's log; it starts again when stopped"))
+    return found
+
+
+def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
+    """Compare every sign of life with `scheduled_ms` and tell each change once.
+
+    What is down is kept in a checkpoint, written before anything is told; signals of the last change are told again
+    by the next run, in case this one is killed in between.
+    """
+    components = watched(deps.settings)
+    seen = _signs_of_life(deps)
+    checkpoints = CheckpointRepository(deps.table)
+    for _ in range(_ATTEMPTS):
+        known = checkpoints.load(_CHECKPOINT)
+        state: dict[str, Any] = {"last_ms": 0, "since_ms": scheduled_ms, "down": {}, "signals": []}
+        if known is not None:
+            state |= known.state
+        if int(state["last_ms"]) > scheduled_ms:
+            return WatchdogReport(scheduled_ms, skipped="late: a newer run has looked already")
+        before = [decode_signal(packed) for packed in state["signals"]]
+        after, began, recovered = _judge(state, components, seen, scheduled_ms)
+        if checkpoints.put(_CHECKPOINT, after, expected_version=0 if known is None else known.version):
+            fresh = [decode_signal(packed) for packed in after["signals"]]
+            tell(deps, before)
+            told = tell(deps, fresh)
+            beat(deps, "watchdog", {"minute_ms": scheduled_ms, "silent": sorted(after["down"])})
+            return WatchdogReport(
+                scheduled_ms,
+                watched=len(components),
+                silent=tuple(sorted(after["down"])),
+                began=tuple(began),
+                recovered=tuple(recovered),
+                signals=told.signals,
+                alerts=told.alerts,
+                held=told.held,
+            )
+    return WatchdogReport(scheduled_ms, watched=len(components), skipped="state kept changing")
+
+
+def _signs_of_life(deps: Dependencies) -> dict[str, int]:
+    """Return when each component was last alive; several streamers are as old as the oldest of them."""
+    seen: dict[str, int] = {}
+    for name, item in HeartbeatRepository(deps.table).all().items():
+        at_ms = int(str(item["beat_ms"]))
+        whole = "streamer" if name.startswith("streamer") else name
+        seen[whole] = min(seen.get(whole, at_ms), at_ms)
+    newest_ms = bars_of(deps).newest_ms(Market.USDM)
+    if newest_ms is not None:
+        seen[STORED_BARS] = newest_ms + MINUTE_MS
+    return seen
+
+
+def _judge(
+    state: Mapping[str, Any], components: list[Watched], seen: Mapping[str, int], now_ms: int
+) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Return the next state, and the names that went down and came back."""
+    # After a pause of our own (a night's sleep of the laptop) everyone gets a fresh start, or all would be "silent".
+    paused = now_ms - int(state["last_ms"]) > _JOB_LIMIT_MS
+    since_ms = now_ms if paused else int(state["since_ms"])
+    down: dict[str, int] = dict(state["down"])
+    began, recovered, signals = [], [], []
+    for component in components:
+        alive_ms = max(seen.get(component.name, 0), since_ms)
+        silent = now_ms - alive_ms > component.limit_ms
+        if silent and component.name not in down:
+            down[component.name] = alive_ms
+            began.append(component.name)
+            signals.append(_signal(component, Direction.DOWN, now_ms, alive_ms))
+        elif component.name in down and now_ms - seen.get(component.name, 0) <= component.limit_ms:
+            signals.append(_signal(component, Direction.UP, now_ms, down.pop(component.name)))
+            recovered.append(component.name)
+    names = {component.name for component in components}
+    after = {
+        "last_ms": now_ms,
+        "since_ms": since_ms,
+        "down": {name: at_ms for name, at_ms in down.items() if name in names},
+        "signals": [encode_signal(signal) for signal in signals],
+    }
+    return after, began, recovered
+
+
+def _signal(component: Watched, direction: Direction, now_ms: int, silent_since_ms: int) -> Signal:
+    """DOWN is trouble, UP its end; the event is the minute in which it was noticed."""
+    up = direction is Direction.UP
+    text = (
+        f"{component.name} is back; it was silent since {iso_utc(silent_since_ms)}."
+        if up
+        else f"{component.name} has been silent since {iso_utc(silent_since_ms)}."
+    )
+    return Signal(
+        detector=Detector.SYSTEM,
+        market=Market.USDM if component.name in ("kline-bars", STORED_BARS, "sector") else Market.SPOT,
+        symbol=component.name,
+        event_ms=floor_minute_ms(now_ms),
+        known_ms=now_ms,
+        direction=direction,
+        values={
+            "component": component.name,
+            "state": "recovered" if up else "silent",
+            "silent_since": iso_utc(silent_since_ms),
+            "silent_s": (now_ms - silent_since_ms) // 1000,
+            "message": text,
+            "cure": "" if up else component.cure,
+            "severity": "info" if up else "warning",
+        },
+        thresholds={"limit_s": component.limit_ms // 1000},
+    )

@@ -1,0 +1,75 @@
+"""Readings by minute: every symbol's numbers of one sample in one packed item, of any kind of reading."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from shared.storage.schema import time_key, word
+from shared.storage.table import Item, Table
+
+Rows = dict[str, dict[str, Any]]
+
+_VERSION = 1
+_MAX_BYTES = 350_000  # an item may hold 400 KB
+
+
+def _pk(kind: str) -> str:
+    return f"READINGS#{word(kind)}"
+
+
+class ReadingRepository:
+    """Rows are `symbol -> JSON-ready values`; `kind` names the detector (or another minute-wise sum).
+
+    `retention_s` sets when an instant's rows may be deleted, counted from the instant itself.
+    """
+
+    def __init__(self, table: Table, *, retention_s: int | None = None) -> None:
+        self._table = table
+        self._retention_s = retention_s
+
+    def put(self, kind: str, at_ms: int, rows: Mapping[str, Mapping[str, Any]]) -> None:
+        """Store the rows of one instant in place of what stood there: writing the same again changes nothing."""
+        self._table.put(self._item(kind, at_ms, rows))
+
+    def put_many(self, kind: str, rows_by_time: Mapping[int, Mapping[str, Mapping[str, Any]]]) -> None:
+        self._table.batch_put([self._item(kind, at_ms, rows) for at_ms, rows in sorted(rows_by_time.items())])
+
+    def get(self, kind: str, at_ms: int) -> Rows | None:
+        item = self._table.get((_pk(kind), time_key(at_ms)))
+        return None if item is None else _unpack(item)
+
+    def many(self, kind: str, times_ms: Iterable[int]) -> dict[int, Rows]:
+        """Return the rows of those instants that are stored; eventually consistent, which history may be."""
+        keys = [(_pk(kind), time_key(at_ms)) for at_ms in times_ms]
+        return {int(sk): _unpack(item) for (_, sk), item in self._table.batch_get(keys).items()}
+
+    def range(self, kind: str, start_ms: int, end_ms: int) -> list[tuple[int, Rows]]:
+        """Return (time, rows) ascending, of [start_ms, end_ms)."""
+        if end_ms <= max(0, start_ms):
+            return []
+        items = self._table.query(_pk(kind), start=time_key(max(0, start_ms)), end=time_key(end_ms - 1))
+        return [(int(str(item["sk"])), _unpack(item)) for item in items]
+
+    def latest(self, kind: str) -> tuple[int, Rows] | None:
+        items = self._table.query(_pk(kind), reverse=True, limit=1)
+        return (int(str(items[0]["sk"])), _unpack(items[0])) if items else None
+
+    def _item(self, kind: str, at_ms: int, rows: Mapping[str, Mapping[str, Any]]) -> Item:
+        blob = zlib.compress(msgspec.msgpack.encode(rows), 6)
+        if len(blob) > _MAX_BYTES:
+            raise ValueError(f"readings of {kind} need {len(blob)} bytes; an item may hold {_MAX_BYTES}")
+        item: Item = {"pk": _pk(kind), "sk": time_key(at_ms), "v": _VERSION, "rows": blob}
+        if self._retention_s is not None:
+            item["expires_at"] = at_ms // 1000 + self._retention_s
+        return item
+
+
+def _unpack(item: Item) -> Rows:
+    blob = item.get("rows")
+    if item.get("v") != _VERSION or not isinstance(blob, bytes):
+        return {}  # written by a version that this one does not know: as good as not there
+    return msgspec.msgpack.decode(zlib.decompress(blob), type=Rows)
