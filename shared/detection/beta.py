@@ -19,7 +19,6 @@ class Lookback:
     bars: int
     step: int
     least_pairs: int
-    coverage: float
 
 
 def strided_return(log_close: FloatArray, bars: int) -> FloatArray:
@@ -30,69 +29,76 @@ def strided_return(log_close: FloatArray, bars: int) -> FloatArray:
     return out
 
 
-def rolling_beta(log_close: FloatArray, first_row: npt.NDArray[np.int64], start: int, lookback: Lookback) -> FloatArray:
-    """Return beta (rows - start, symbols) at each row from `start` on; column 0 is the benchmark.
+def rolling_beta(log_close: FloatArray, lookback: Lookback) -> FloatArray:
+    """Return beta (rows, symbols) of the returns that end at each row; column 0 is the benchmark.
 
-    `first_row` is the row of each symbol's first bar, possibly negative. Beta is covariance / variance of the pairs
-    of returns that are both known. NaN where too few pairs or too few minutes of the lookback are known (the
-    lookback is cut at the first bar of the symbol and of the benchmark), or the benchmark's variance is too small.
+    Beta is covariance / variance of the pairs of returns that are both known. NaN where they are too few or the
+    benchmark's variance is too small.
 
     Sums over the lookback are built by doubling, not by adding and subtracting: rounding does not depend on what
     came before, so one bar computed alone equals the same bar computed among thousands.
     """
-    pairs = lookback.bars // lookback.step
-    moved = strided_return(log_close, lookback.step)
-    both = np.isfinite(moved) & np.isfinite(moved[:, :1])
+    pairs, step = lookback.bars // lookback.step, lookback.step
+    moved = strided_return(log_close, step)
+    both = np.isfinite(moved)
+    both &= both[:, :1]
     y = np.where(both, moved, 0.0)
     x = np.where(both, moved[:, :1], 0.0)
-
-    def total(values: FloatArray) -> FloatArray:
-        return _strided_sum(values, pairs, lookback.step)[start:]
-
-    n = total(both.astype(np.float64))
-    sum_x, sum_y, sum_xx, sum_xy = total(x), total(y), total(x * x), total(x * y)
+    n = _strided_sum(both.astype(np.float64), pairs, step)
+    sum_x, sum_y = _strided_sum(x, pairs, step), _strided_sum(y, pairs, step)
+    y *= x
+    sum_xy = _strided_sum(y, pairs, step)
+    x *= x
+    sum_xx = _strided_sum(x, pairs, step)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         spread = sum_xx - sum_x * sum_x / n
         beta = (sum_xy - sum_x * sum_y / n) / spread
         usable = (n >= max(2, lookback.least_pairs)) & (spread / (n - 1.0) >= LEAST_VARIANCE)
-    covered = _covered(log_close, first_row, start, lookback)
-    result: FloatArray = np.where(usable & covered & covered[:, :1] & np.isfinite(beta), beta, np.nan)
-    return result
+    beta[~(usable & np.isfinite(beta))] = np.nan
+    return beta
 
 
-def _covered(
-    log_close: FloatArray, first_row: npt.NDArray[np.int64], start: int, lookback: Lookback
+def newest_beta(log_close: FloatArray, lookback: Lookback) -> FloatArray:
+    """Return the last row of `rolling_beta`, shape (1, symbols), from the closes that it needs alone."""
+    back = min((len(log_close) - 1) // lookback.step, lookback.bars // lookback.step) * lookback.step
+    closes = log_close[len(log_close) - 1 - back :: lookback.step]
+    pairs = Lookback(lookback.bars // lookback.step, 1, lookback.least_pairs)
+    return rolling_beta(closes, pairs)[-1:]
+
+
+def covered(
+    log_close: FloatArray, first_row: npt.NDArray[np.int64], start: int, bars: int, share: float
 ) -> npt.NDArray[np.bool_]:
-    counts = np.cumsum(np.isfinite(log_close), axis=0)
-    known = counts[start:].copy()
+    """Return, for each row from `start` on, whether that share of the last `bars` closes is there.
+
+    `first_row` is the row of each symbol's first bar, possibly negative; the lookback is cut there.
+    """
+    there = np.isfinite(log_close)
+    counts = np.zeros((len(there) + 1, there.shape[1]), dtype=np.int32)
+    np.cumsum(there, axis=0, out=counts[1:])
     rows = np.arange(start, len(log_close))
-    from_row = max(0, lookback.bars - start)
-    known[from_row:] -= counts[rows[from_row:] - lookback.bars]
-    span = np.minimum(rows[:, None] - first_row[None, :] + 1, lookback.bars)
-    enough: npt.NDArray[np.bool_] = (span > 0) & (known >= lookback.coverage * span)
+    known = counts[rows + 1] - counts[np.maximum(rows + 1 - bars, 0)]
+    span = np.minimum(rows[:, None] - first_row[None, :] + 1, bars)
+    enough: npt.NDArray[np.bool_] = (span > 0) & (known >= share * span)
     return enough
 
 
 def _strided_sum(values: FloatArray, count: int, stride: int) -> FloatArray:
     """Return, at each row, the sum of `count` rows ending there, `stride` apart; rows before the first are zero."""
-    result: FloatArray | None = None
+    result = np.zeros_like(values)
     taken, width, block = 0, 1, values
     while True:
         if count & width:
-            part = _shifted(block, taken * stride)
-            result = part if result is None else result + part
+            _add_shifted(result, block, taken * stride)
             taken += width
         width *= 2
         if width > count:
-            break
-        block = block + _shifted(block, width // 2 * stride)
-    return np.zeros_like(values) if result is None else result
+            return result
+        doubled = block.copy()
+        _add_shifted(doubled, block, width // 2 * stride)
+        block = doubled
 
 
-def _shifted(values: FloatArray, rows: int) -> FloatArray:
-    if rows == 0:
-        return values
-    out = np.zeros_like(values)
+def _add_shifted(to: FloatArray, values: FloatArray, rows: int) -> None:
     if rows < len(values):
-        out[rows:] = values[:-rows]
-    return out
+        to[rows:] += values[: len(values) - rows]

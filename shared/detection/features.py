@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from shared.detection.beta import FloatArray, Lookback, rolling_beta, strided_return
+from shared.detection.beta import FloatArray, Lookback, covered, newest_beta, rolling_beta, strided_return
 from shared.detection.reading import Status
 from shared.detection.robust import SortedWindow
 from shared.market.model import Bar
@@ -258,14 +258,14 @@ class FeatureEngine:
         windows = self.settings.windows
         low = max(0, first - self._reach)
         close = self._close[low:end]
-        lookback = Lookback(
-            windows.beta_lookback_bars, windows.beta_return_bars, windows.min_beta_pairs, windows.min_coverage
-        )
         row0 = self._row_ms // MINUTE_MS + low
         known = np.isfinite(close)
         new = known.argmax(axis=0) + row0
         first_bar = np.where(self._first_bar >= 0, self._first_bar, np.where(known.any(axis=0), new, row0 + len(close)))
-        beta = rolling_beta(close, first_bar - row0, first - low, lookback)
+        lookback = Lookback(windows.beta_lookback_bars, windows.beta_return_bars, windows.min_beta_pairs)
+        beta = newest_beta(close, lookback) if end - first == 1 else rolling_beta(close, lookback)[first - low :]
+        enough = covered(close, first_bar - row0, first - low, lookback.bars, windows.min_coverage)
+        beta[~(enough & enough[:, :1])] = np.nan
         benchmark_known = known[first - low :, 0]
         beta[:, 0] = np.where(benchmark_known, 1.0, np.nan)
         moved = strided_return(close, windows.return_bars)[first - low :]

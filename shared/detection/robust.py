@@ -134,9 +134,10 @@ def _mad_of_sorted(ordered: list[float], centre: float) -> float:
     right = n - split
     # Take i from the left list (ordered[split-1], ordered[split-2], ...) and k - i from the right one.
     low, high = max(0, k - right), min(k, split)
+    left_end, right_end = split - 1, split + k - 1
     while low < high:
         i = (low + high) >> 1
-        if centre - ordered[split - 1 - i] < ordered[split + k - i - 1] - centre:
+        if centre - ordered[left_end - i] < ordered[right_end - i] - centre:
             low = i + 1
         else:
             high = i
