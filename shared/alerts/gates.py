@@ -36,7 +36,7 @@ def _volume_spike(signal: Signal, settings: Settings) -> Closed | None:
     """
     rules = settings.volume_spike
     ratio, rarity = number(signal, "ratio"), number(signal, "rarity")
-    if rules.gate != "rarity" and (ratio is None or ratio < rules.threshold):
+    if rules.gate != "rarity" and signal.values.get("spike") is False:  # the exact verdict, not the rounded ratio
         return "gate"
     if rules.gate == "ratio":
         return None
@@ -57,8 +57,8 @@ def _trade_spike(signal: Signal, settings: Settings) -> Closed | None:
 
 
 def number(signal: Signal, name: str) -> float | None:
-    """Return a value as a finite number, None when it is absent or no number."""
-    value = signal.values.get(name)
+    """Return a value, or else one of the snapshot, as a finite number; None when it is absent or no number."""
+    value = signal.values.get(name, signal.snapshot.get(name))
     if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
         return None
     return float(value)

@@ -143,7 +143,7 @@ def _trade_spike(signal: Signal) -> tuple[str, list[str]]:
     values, limits = signal.values, signal.thresholds
     ratio, side = say.times(values.get("ratio")), say.word(values.get("side"))
     price, volume = say.finite(values.get("price")), say.finite(values.get("volume"))
-    window = say.decimal(limits.get("window_trades"))
+    window, rarity = say.decimal(limits.get("window_trades")), values.get("rarity", signal.snapshot.get("rarity"))
     worth = "" if price is None or volume is None else f" = {say.brief(price * volume)} quote"
     return f"Trade spike: {sanitize(signal.symbol)} {side} {ratio}", [
         "🐋 TRADE SPIKE",
@@ -151,7 +151,7 @@ def _trade_spike(signal: Signal) -> tuple[str, list[str]]:
         f"Trade: {say.decimal(volume)} at {say.decimal(price)}{worth}",
         f"Size: {ratio} the mean of {say.brief(values.get('mean'))} over {window} trades"
         f" (threshold {say.times(limits.get('multiple'))})",
-        *([] if values.get("rarity") is None else [f"Rarity: {say.percent(values['rarity'], 2)} of earlier spikes"]),
+        *([] if rarity is None else [f"Rarity: {say.percent(rarity, 2)} of earlier spikes"]),
     ]
 
 

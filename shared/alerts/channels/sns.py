@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
@@ -86,13 +86,18 @@ def subject(alert: Alert) -> str:
 def message(alert: Alert) -> str:
     """Return the JSON that names a form for each protocol. Values that would make it too large are left out."""
     body = alert.to_json()
+    whole = _forms(alert, body)
+    if len(whole) <= _LARGEST:
+        return whole.decode()
+    return _forms(alert, body | {"values": {}, "thresholds": {}, "text": alert.text[:2000]}).decode()
+
+
+def _forms(alert: Alert, body: Mapping[str, Any]) -> bytes:
     published = msgspec.json.encode(body).decode()
-    if len(published) * 4 + len(alert.text) * 8 > _LARGEST:
-        published = msgspec.json.encode(body | {"values": {}, "thresholds": {}, "text": alert.text[:2000]}).decode()
     text = f"{alert.text[:8000]}\n\nAlert {alert.alert_id}"
     forms = {"default": text, "email": text, "sms": ascii_line(alert.title, _SMS)}
     forms |= dict.fromkeys(("email-json", "sqs", "http", "https", "lambda", "firehose"), published)
-    return msgspec.json.encode(forms).decode()
+    return msgspec.json.encode(forms)
 
 
 def attributes(alert: Alert) -> dict[str, MessageAttributeValueTypeDef]:
@@ -110,6 +115,8 @@ def attributes(alert: Alert) -> dict[str, MessageAttributeValueTypeDef]:
 def _refused(exc: ClientError) -> DeliveryError:
     error = exc.response.get("Error", {})
     code = error.get("Code", "")
+    if code in _ALERT_IS_WRONG and "topicarn" in error.get("Message", "").lower():
+        return DeliveryError(f"SNS: alerts.sns.topic_arn is not valid ({code})", retry_after_s=_PERSON_MUST_ACT_S)
     if code in _ALERT_IS_WRONG:
         return DeliveryError(
             f"SNS refused the alert ({code}): {sanitize(error.get('Message', ''), 200)}", retryable=False
