@@ -4,7 +4,7 @@ Rules, which are DynamoDB's own where it has any:
 - NaN and infinity are refused. -0.0 becomes 0, and a whole float an int (`5.0` reads back as `5`; they are equal).
 - A number that DynamoDB's 38 digits cannot hold exactly travels as text under the marker `$number`; it reads back
   equal, but AtMost and Equals never hold for it.
-- Text must be encodable as UTF-8 (no lone surrogates); the empty string is fine except as a key.
+- Text must be encodable as UTF-8 (no lone surrogates); the empty string is fine, except as a key or as a name.
 """
 
 from __future__ import annotations
@@ -92,14 +92,12 @@ def normal_float(value: float) -> int | float:
 
 def comparable(value: int | float) -> bool:
     """Return whether DynamoDB holds this number as a number (and not under the marker)."""
-    if isinstance(value, int):
-        return abs(value) < _EXACT
-    return _TINY <= abs(value) < _EXACT
+    return abs(value) < _EXACT and (value == 0 or abs(value) >= _TINY)
 
 
 def _name(name: Any) -> str:
-    if not isinstance(name, str):
-        raise ValueError("the keys of a map must be text")
+    if not isinstance(name, str) or not name:
+        raise ValueError("the keys of a map must be text, and not empty")
     name.encode()
     return str(name)
 
@@ -204,5 +202,5 @@ def _number(text: str) -> int | float:
     digits = text.removeprefix("-")
     if digits.isdigit():
         return int(text)
-    number = float(text)
-    return int(number) if "$" not in text and number.is_integer() and abs(number) < _EXACT else number
+    number = float(text)  # "1E+3" is how DynamoDB may write a whole number
+    return int(number) if number.is_integer() and abs(number) < _EXACT else number

@@ -50,7 +50,7 @@ def operand(value: str | int | float) -> str | int | float:
         ValueError: NaN, infinity, or a number outside what DynamoDB compares.
     """
     plain: str | int | float = normal(value)
-    if _is_number(plain) and not comparable(plain):  # type: ignore[arg-type]
+    if not isinstance(plain, (str, bool)) and not comparable(plain):
         raise ValueError(f"{value!r} cannot be compared: it has more than 38 digits or is too small")
     return plain
 
