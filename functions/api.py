@@ -110,19 +110,20 @@ def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
     def unknown(error: Exception) -> Response[Any]:
         return _error(HTTPStatus.NOT_FOUND, "there is nothing at this path", "not_found")
 
-    @app.exception_handler(UsageError)
     def wrong(error: UsageError) -> Response[Any]:
         return _error(HTTPStatus.BAD_REQUEST, str(error), error.code)
 
-    @app.exception_handler(StorageError)
     def no_state(error: StorageError) -> Response[Any]:
         logger.error("api_failed", extra={"code": error.code, "reason": str(error)})
         return _error(HTTPStatus.SERVICE_UNAVAILABLE, "the state cannot be read now; ask again", error.code)
 
-    @app.exception_handler(TapewatchError)
     def failed(error: TapewatchError) -> Response[Any]:
         logger.error("api_failed", extra={"code": error.code, "reason": str(error)})
         return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "the request could not be answered", error.code)
+
+    app.exception_handler(UsageError)(wrong)
+    app.exception_handler(StorageError)(no_state)
+    app.exception_handler(TapewatchError)(failed)
 
     @logger.inject_lambda_context
     def handle(event: Any, context: Any) -> dict[str, Any]:
@@ -148,9 +149,8 @@ def _json(value: Any) -> str:
 
 
 def _error(status: HTTPStatus, text: str, code: str) -> Response[Any]:
-    return Response(
-        status_code=status.value, content_type="application/json", body=_json({"error": text, "code": code})
-    )
+    body = _json({"error": text, "code": code})
+    return Response(status_code=status.value, content_type="application/json", body=body)
 
 
 lambda_handler = make_handler(production_dependencies)

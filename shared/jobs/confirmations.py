@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from shared.clock import DAY_MS, MINUTE_MS
 from shared.detection.sector import Confirmation, confirm_funding, confirm_liquidations, confirm_open_interest
@@ -63,7 +63,8 @@ class Confirmer:
             histories = {
                 name: pool.submit(data.open_interest_history, name, limit=_OPEN_INTEREST_POINTS) for name in names
             }
-            wait([funding, *histories.values()], timeout=seconds)
+            asked: list[Future[Any]] = [funding, *histories.values()]
+            wait(asked, timeout=seconds)
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
         answered = {name: points for name, future in histories.items() if (points := _answer(future)) is not None}

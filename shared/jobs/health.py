@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from typing import Any
-from urllib.parse import urlsplit
 
 from shared.clock import iso_utc
+from shared.exchange.binance.endpoints import host_of
 from shared.jobs.common import bars_of
 from shared.jobs.deps import Dependencies
 from shared.jobs.watchdog import STORED_BARS, watched
@@ -25,9 +25,7 @@ def health(deps: Dependencies) -> dict[str, Any]:
     components: dict[str, Any] = {}
     for name in sorted(limits.keys() | beats.keys()):
         item = beats.get(name)
-        limit_ms = limits.get(
-            name, limits["streamer"] if name.startswith("streamer") and "streamer" in limits else None
-        )
+        limit_ms = limits.get("streamer" if name.startswith("streamer") else name)
         if item is None:
             components[name] = {"state": "starting", "last_beat": None, "age_s": None}
         else:
@@ -57,7 +55,7 @@ def _bans(deps: Dependencies, now_ms: int) -> dict[str, Any]:
     urls = {Market.SPOT: deps.settings.exchange.spot_rest_url, Market.USDM: deps.settings.exchange.futures_rest_url}
     found = {}
     for market, url in urls.items():
-        host = urlsplit(url).netloc
+        host = host_of(url)
         until_ms = bans.get(host)
         banned = until_ms is not None and until_ms > now_ms
         found[market.value] = {"host": host, "banned": banned, "not_before": _iso(until_ms) if banned else None}

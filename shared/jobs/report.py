@@ -107,12 +107,7 @@ def run(deps: Dependencies, *, since_ms: int, until_ms: int, max_events: int = M
             }
             for one in Detector
         },
-        top_symbols=tuple(
-            {"symbol": symbol, "signals": count, "alerts": symbol_alerts[symbol]}
-            for symbol, count in sorted(symbols.items(), key=lambda one: (-symbol_alerts[one[0]], -one[1], one[0]))[
-                :_TOP
-            ]
-        ),
+        top_symbols=_top(symbols, symbol_alerts),
         initiators_by_status=dict(sorted(statuses.items())),
         diffusions=tuple(diffusions),
         events=tuple(events),
@@ -147,6 +142,12 @@ def event_row(stored: StoredSignal) -> dict[str, Any]:
         "held_reason": stored.held_reason,
         "held_until": None if stored.held_until_ms is None else iso_utc(stored.held_until_ms),
     }
+
+
+def _top(signals: Counter[str], alerts: Counter[str]) -> tuple[dict[str, Any], ...]:
+    """Return the symbols with most alerts, then most signals."""
+    ranked = sorted(signals, key=lambda symbol: (-alerts[symbol], -signals[symbol], symbol))
+    return tuple({"symbol": symbol, "signals": signals[symbol], "alerts": alerts[symbol]} for symbol in ranked[:_TOP])
 
 
 def _stored(deps: Dependencies, since_ms: int, until_ms: int) -> Iterator[StoredSignal]:
