@@ -1,24 +1,52 @@
-"""What the one-shot commands share: an exchange to ask, and a symbol as people type it."""
+"""What the commands share: an exchange to ask, the jobs' dependencies, and a symbol as people type it."""
 
 from __future__ import annotations
 
-from shared.exchange.binance.rest import binance_market_data
+import os
 
-from shared.clock import SystemClock
-from shared.errors import ExchangeUnavailable, UsageError
+from shared.alerts.service import AlertService
+from shared.clock import Clock, SystemClock
+from shared.errors import ConfigurationError, ExchangeUnavailable, UsageError
+from shared.exchange.binance.rest import BinanceMarketData
+from shared.exchange.binance.transport import RequestsTransport
 from shared.exchange.market_data import MarketData
+from shared.jobs.deps import Dependencies
 from shared.market.model import Market
 from shared.market.universe import normalize_symbol
 from shared.settings import Settings
+from shared.storage.not_before import NotBeforeRepository
+from shared.storage.table import Table
 
 
-def exchange_for(settings: Settings) -> MarketData:
-    """Return the configured exchange, without a state file: a one-shot command owns none."""
-    return binance_market_data(settings.exchange, SystemClock(), None)
+def exchange_for(settings: Settings, *, clock: Clock | None = None, table: Table | None = None) -> BinanceMarketData:
+    """Return the configured exchange; with a table, its bans are remembered across processes."""
+    name = settings.exchange.api_key_secret
+    key = os.environ.get(name) if name else None
+    if name and not key:
+        raise ConfigurationError(f"exchange.api_key_secret names {name}, but no such environment variable is set")
+    return BinanceMarketData(
+        settings.exchange,
+        RequestsTransport(settings.exchange.max_connections),
+        clock or SystemClock(),
+        ban_store=None if table is None else NotBeforeRepository(table),
+        api_key=key,
+    )
+
+
+def jobs_for(settings: Settings, table: Table) -> Dependencies:
+    """Return what a job stands on when a command calls it by itself: nobody is told anything."""
+    clock = SystemClock()
+    return Dependencies(
+        settings=settings,
+        market_data=exchange_for(settings, clock=clock, table=table),
+        table=table,
+        alerts=AlertService.on_table(table, [], settings, clock),
+        clock=clock,
+    )
 
 
 def find_symbol(market_data: MarketData, text: str, settings: Settings) -> str:
-    """Turn what was typed into a listed spot pair: `btc` becomes BTCUSDT, a listed pair stays.
+    """Turn what was typed into a spot pair: `btc` becomes BTCUSDT, a listed pair stays.
 
     Raises:
         UsageError: the text is no symbol at all.
@@ -27,11 +55,15 @@ def find_symbol(market_data: MarketData, text: str, settings: Settings) -> str:
     try:
         listed = {listing.symbol for listing in market_data.listings(Market.SPOT)}
     except ExchangeUnavailable:
-        raise ExchangeUnavailable(
-            f"no answer from {settings.exchange.spot_rest_url}: check the network, or try `tapewatch demo`, "
-            "which needs none"
-        ) from None
+        raise unreachable(settings) from None
     try:
         return normalize_symbol(text, listed)
     except ValueError as exc:
         raise UsageError(f"--symbol: {exc}") from None
+
+
+def unreachable(settings: Settings) -> ExchangeUnavailable:
+    return ExchangeUnavailable(
+        f"no answer from {settings.exchange.spot_rest_url}: check the network, "
+        "or try `tapewatch demo`, which needs none"
+    )

@@ -6,19 +6,20 @@ import tempfile
 import time
 from pathlib import Path
 
-from shared.exchange.binance.rest import binance_market_data
-
 from local import logs
+from local.asking import exchange_for
 from local.backfilling import backfill_if_needed
 from local.exchange.market import SimulatedMarket
 from local.exchange.scenarios import demo_plan
 from local.exchange.server import LocalExchange
+from local.exchange.universe import BENCHMARK, SECTORS
 from local.running import run_until_stopped, stop_signals
 from local.terminal import Terminal
 from local.world import World, probe
 from shared.alerts.channels.console import ConsoleChannel
 from shared.clock import MINUTE_MS, ScaledClock, floor_minute_ms
 from shared.detection.reading import Detector
+from shared.market.model import Market
 from shared.settings import (
     AlertSettings,
     ApiSettings,
@@ -43,9 +44,9 @@ def demo_settings(exchange: LocalExchange, market: SimulatedMarket, folder: Path
             futures_ws_url=exchange.ws_url,
         ),
         universe=UniverseSettings(
-            spot_symbols=tuple(market.spot_symbols),
-            benchmark_symbol=market.benchmark_symbol,
-            sectors={name: tuple(members) for name, members in market.sectors.items()},
+            spot_symbols=tuple(instrument.symbol for instrument in market.instruments(Market.SPOT)),
+            benchmark_symbol=BENCHMARK,
+            sectors=SECTORS,
         ),
         order_book=OrderBookSettings(alert_enabled=True),
         alerts=AlertSettings(max_age_minutes=60.0),  # a scaled minute is a second: do not call anything late
@@ -62,7 +63,7 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
     with tempfile.TemporaryDirectory(prefix="tapewatch-demo-") as name, stop_signals() as stop:
         folder = Path(name)
         logs.configure(file=folder / "demo.log", level="INFO")
-        clock = ScaledClock(start_ms, speed)
+        clock = ScaledClock(start_ms, speed, running=False)
         market = SimulatedMarket(seed=seed, start_ms=start_ms, plan=demo_plan(start_ms))
         exchange = LocalExchange(market, clock)
         exchange.start()
@@ -75,7 +76,7 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
                 "on this machine alone. Ctrl-C ends it."
             )
             settings = demo_settings(exchange, market, folder, _free_port(port))
-            market_data = binance_market_data(settings.exchange, clock, table)
+            market_data = exchange_for(settings, clock=clock, table=table)
             world = World(
                 settings,
                 clock=clock,
@@ -86,12 +87,19 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
                 speed=speed,
             )
             backfill_if_needed(world, terminal.note, stop)
+            running = world
+
+            def begin() -> None:
+                running.wait_until_live(stop, within_s=20.0)
+                clock.start()
+
             with terminal:
                 run_until_stopped(
                     world,
                     terminal,
                     stop,
                     done=(lambda: set(terminal.shown) >= KINDS) if until_all else None,
+                    started=begin,
                     limit_s=None if for_seconds is None else for_seconds - (time.monotonic() - began),
                 )
         finally:

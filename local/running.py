@@ -40,8 +40,11 @@ def run_until_stopped(
     *,
     done: Callable[[], bool] | None = None,
     limit_s: float | None = None,
+    started: Callable[[], None] | None = None,
 ) -> bool:
     """Start the world and wait for `stop`, for `done()` to say True, or for `limit_s`; then stop it.
+
+    `started` is called once everything runs.
 
     Returns whether every part ended by itself in time.
     """
@@ -50,6 +53,8 @@ def run_until_stopped(
     if world.api is not None:
         terminal.note(f"API on {world.api.url}/api/health")
     try:
+        if started is not None:
+            started()
         while not stop.wait(0.2):
             if done is not None and done():
                 break

@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import os
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
 os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 
 from functions import api, features, kline_bars, order_book, redelivery, sector, volume_spike, watchdog
+from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
@@ -30,10 +32,7 @@ from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
 from shared.market.model import Market
 from shared.settings import Settings
-from shared.storage.alerts import AlertRepository
-from shared.storage.mutes import MuteRepository
 from shared.storage.objects import FolderObjects
-from shared.storage.signals import SignalRepository
 from shared.storage.sqlite import SqliteTable
 from streamer.service import StreamerService
 
@@ -85,12 +84,6 @@ def _open_table(path: Path) -> SqliteTable:
     return SqliteTable(str(path))
 
 
-def alert_service(settings: Settings, table: SqliteTable, channels: Sequence[Channel], clock: Clock) -> AlertService:
-    return AlertService(
-        AlertRepository(table), SignalRepository(table), MuteRepository(table), channels, settings, clock
-    )
-
-
 @dataclass(slots=True)
 class Availability:
     """What the exchange serves from here; a refusal of the futures API leaves the spot detectors going."""
@@ -111,10 +104,7 @@ def probe(settings: Settings, market_data: MarketData) -> Availability:
     try:
         market_data.server_time_ms(Market.SPOT)
     except ExchangeUnavailable:
-        raise ExchangeUnavailable(
-            f"no answer from {settings.exchange.spot_rest_url}: check the network, or try `tapewatch demo`, "
-            "which needs none"
-        ) from None
+        raise unreachable(settings) from None
     listed = {listing.symbol: listing for listing in market_data.listings(Market.SPOT)}
     wanted = settings.universe.spot_symbols
     if settings.universe.all:
@@ -164,7 +154,7 @@ class World:
         self.clock = clock
         self.table = table
         self.available = available
-        self.alerts = alert_service(self.settings, table, channels, clock)
+        self.alerts = AlertService.on_table(table, channels, self.settings, clock)
         self.deps = Dependencies(
             settings=self.settings,
             market_data=market_data,
@@ -229,6 +219,14 @@ class World:
         if self.streamer is not None:
             self.streamer.run_in_thread()
         self.scheduler.start()
+
+    def wait_until_live(self, stop: threading.Event, *, within_s: float) -> None:
+        """Wait for the streamer to have learnt from past trades and to be connected."""
+        end = time.monotonic() + within_s
+        while self.streamer is not None and not stop.wait(0.05) and time.monotonic() < end:
+            now = self.streamer.status()
+            if now["state"] != "starting" or now["reason"] == "no message yet":
+                return
 
     def stop(self) -> bool:
         """Stop everything within about 4 seconds; True when all parts ended by themselves."""

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         deps = jobs_for(settings, table)
         now_ms = deps.clock.now_ms()
-        answer = report.run(deps, since_ms=since_ms("--since", arguments.since, now_ms), until_ms=now_ms)
+        answer = report.run(deps, since_ms=since_ms("--since", arguments.since, now_ms), until_ms=now_ms).to_json()
     finally:
         table.close()
     text = json.dumps(answer, indent=2, ensure_ascii=False)

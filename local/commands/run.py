@@ -22,9 +22,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from shared.exchange.binance.rest import binance_market_data
 
     from local import logs
+    from local.asking import exchange_for
     from local.backfilling import backfill_if_needed
     from local.running import run_until_stopped, stop_signals
     from local.terminal import Terminal
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     logs.configure(file=Path(settings.storage.sqlite_path).with_suffix(".log"), level="INFO")
     try:
         clock = SystemClock()
-        market_data = binance_market_data(settings.exchange, clock, table)
+        market_data = exchange_for(settings, clock=clock, table=table)
         with stop_signals() as stop:
             available = probe(settings, market_data)
             world: World | None = None
