@@ -41,11 +41,12 @@ class IdFollower:
     on the hot path: `if id == follower.newest + 1: follower.newest = id`.
     """
 
-    __slots__ = ("_advanced", "_gaps", "_mark", "_previous", "_start", "abandoned", "newest")
+    __slots__ = ("_advanced", "_gaps", "_mark", "_previous", "_start", "abandoned", "longest", "newest")
 
     def __init__(self, newest: int | None = None) -> None:
         self.newest = newest
         self.abandoned = 0  # ids given up because too many holes were open
+        self.longest = 0  # length of the longest message read carefully: a longer one may hold an absurd number
         self._advanced = 0
         self._mark = newest or 0  # newest as the last step left it
         self._gaps: list[tuple[int, int]] = []  # ascending, disjoint

@@ -271,7 +271,8 @@ class BinanceMarketData:
             )
         if market is Market.USDM and self._api_key is None:
             raise BadRequest(
-                "historicalTrades of USD-M needs an API key: name its secret in exchange.api_key_secret, or use aggTrades"
+                "historicalTrades of USD-M needs an API key: name its secret in exchange.api_key_secret, "
+                "or use aggTrades"
             )
         return {} if self._api_key is None else {"X-MBX-APIKEY": self._api_key}
 
