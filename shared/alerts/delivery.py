@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
@@ -17,6 +18,8 @@ LEASE_MS = 60_000  # longer than any channel may take for one alert
 _FIRST_RETRY_S = 5.0
 _LONGEST_RETRY_S = 300.0
 _CONFIRM_ATTEMPTS = 3
+_MOST_PER_RUN = 500  # per channel; the rest is for the next run
+_FAILURES_PER_RUN = 3  # after so many, a channel rests until the next run
 
 
 class DeliveryState(StrEnum):
@@ -78,19 +81,23 @@ class Delivery:
 
     def redeliver(self, now_ms: int) -> RedeliveryReport:
         """Send what is pending and due; note as too late what is older than the set age."""
-        counts = {"sent": 0, "failed": 0, "too_late": 0, "dead": 0, "waiting": 0}
+        total: Counter[str] = Counter()
         for channel in self.channels:
-            for item in self.alerts.pending(channel.name):
-                counts[self._redeliver_one(channel, item, now_ms)] += 1
-        return RedeliveryReport(**counts)
+            counts: Counter[str] = Counter()
+            for item in self.alerts.pending(channel.name, _MOST_PER_RUN):
+                resting = counts["failed"] >= _FAILURES_PER_RUN
+                counts[self._redeliver_one(channel, item, now_ms, resting)] += 1
+            total += counts
+        return RedeliveryReport(**total)
 
-    def _redeliver_one(self, channel: Channel, item: OutboxItem, now_ms: int) -> str:
+    def _redeliver_one(self, channel: Channel, item: OutboxItem, now_ms: int, resting: bool) -> str:
         # Age is judged before the date of the next attempt, so that nothing lingers; never under another's lease.
         too_late = now_ms - item.known_ms > self.max_age_ms
-        if item.claimed_until_ms > now_ms or not (too_late or item.due(now_ms)):
+        if item.claimed_until_ms > now_ms or not (too_late or (item.due(now_ms) and not resting)):
             return "waiting"
+        until_ms = max(now_ms, self.clock.now_ms()) + LEASE_MS  # a run may take longer than one lease
         try:
-            leased = self.alerts.outbox.lease(item, owner=self.new_token(), until_ms=now_ms + LEASE_MS)
+            leased = self.alerts.outbox.lease(item, owner=self.new_token(), until_ms=until_ms)
             if leased is None:
                 return "waiting"
             if too_late:
@@ -107,6 +114,8 @@ class Delivery:
 
     def _send(self, channel: Channel, alert: Alert, item: OutboxItem) -> DeliveryState:
         """Send one alert on one channel and note the result. Never raises for what a channel or the state did."""
+        if self.clock.now_ms() >= item.claimed_until_ms:
+            return DeliveryState.PENDING  # a slow channel before this one has used up the lease: redelivery sends it
         try:
             channel.send(alert)
         except DeliveryError as exc:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -70,6 +71,7 @@ class AlertService:
         self._new_token = new_token
         self._delivery = Delivery(alerts, channels, self._rules.max_age_ms, clock, new_token)
         self.counters: Counter[str] = Counter()
+        self._counting = threading.Lock()
 
     @classmethod
     def on_table(cls, table: Table, channels: Sequence[Channel], settings: Settings, clock: Clock) -> AlertService:
@@ -93,7 +95,7 @@ class AlertService:
             StorageUnavailable: the state gave no answer; ask again with the same signal.
         """
         outcome = self._handle(signal)
-        self.counters[(outcome.held or "allowed") if outcome.created else "repeated"] += 1
+        self._count((outcome.held or "allowed") if outcome.created else "repeated")
         return outcome
 
     def redeliver(self, now_ms: int) -> RedeliveryReport:
@@ -113,10 +115,11 @@ class AlertService:
             return self._outcome(stored, created=stored.owner == owner)
         unanswered = 0
         for _ in range(_MOST_DECISIONS):
-            known = self._signals.get(signal)
-            if known is not None:
-                return self._outcome(known, created=False)
             try:
+                known = self._signals.get(signal)
+                if known is not None:
+                    self._point_to(signal)
+                    return self._outcome(known, created=False)
                 outcome = self._decide(signal)
             except StorageUnavailable:
                 unanswered += 1
@@ -154,15 +157,23 @@ class AlertService:
         return self._carry_out(stored, alert, outbox)
 
     def _carry_out(self, stored: StoredSignal, alert: Alert | None, outbox: Sequence[OutboxItem]) -> Outcome:
-        """Send what was claimed; only then renew the pointer, whose failure must not delay or lose an alert."""
+        """Send what was claimed; only then renew the pointer, which must not delay an alert."""
         deliveries = {} if alert is None else self._delivery.send_all(alert, outbox)
-        try:
-            self._signals.point_to(stored.signal)
-        except StorageUnavailable:
-            self.counters["pointer_not_renewed"] += 1  # the next signal of the symbol renews it
+        self._point_to(stored.signal)
         return Outcome(
             stored.signal, stored.alert_id, alert, stored.held_reason, stored.held_until_ms, deliveries=deliveries
         )
+
+    def _point_to(self, signal: Signal) -> None:
+        """Renew the pointer to the newest signal; a failure must not lose an alert, and the next signal repairs it."""
+        try:
+            self._signals.point_to(signal)
+        except StorageUnavailable:
+            self._count("pointer_not_renewed")
+
+    def _count(self, name: str) -> None:
+        with self._counting:
+            self.counters[name] += 1
 
     def _sent_today(self, signal: Signal) -> int | None:
         """Return the day's count if a budget is set, None (and no read) otherwise."""

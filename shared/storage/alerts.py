@@ -130,9 +130,9 @@ class AlertRepository:
         }
         self.table.transact([self.outbox.removal(item), Put(note)])
 
-    def pending(self, channel: str) -> list[OutboxItem]:
+    def pending(self, channel: str, limit: int | None = None) -> list[OutboxItem]:
         """Return what a channel has not confirmed, oldest decision first."""
-        return self.outbox.pending(channel)
+        return self.outbox.pending(channel, limit)
 
     # --- reading -----------------------------------------------------------------------------------------
     def get(self, alert_id: str) -> Alert | None:

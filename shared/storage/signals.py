@@ -12,7 +12,7 @@ from typing import Any
 
 import msgspec
 
-from shared.alerts.model import alert_id
+from shared.alerts.model import alert_id as id_of
 from shared.detection.reading import Detector, Direction, Signal
 from shared.market.model import Market
 from shared.storage import alert_keys
@@ -66,13 +66,13 @@ class SignalRepository:
         self,
         signal: Signal,
         held_reason: str | None,
-        id_: str | None = None,
+        alert_id: str | None = None,
         *,
         held_until_ms: int | None = None,
         owner: str = "",
     ) -> StoredSignal:
         """Store a signal once; return what stands there, which is an earlier answer if there was one."""
-        stored = StoredSignal(signal, id_ or alert_id(signal), held_reason, held_until_ms, owner)
+        stored = StoredSignal(signal, alert_id or id_of(signal), held_reason, held_until_ms, owner)
         write = self.write(stored)
         result = self.table.put(write.item, write.condition)
         self.point_to(signal)
@@ -80,7 +80,7 @@ class SignalRepository:
 
     def get(self, signal: Signal) -> StoredSignal | None:
         """Return what became of a signal, None when it was never stored."""
-        item = self.table.get(_key(signal, alert_id(signal)), consistent=True)
+        item = self.table.get(_key(signal, id_of(signal)), consistent=True)
         return None if item is None else decode_stored(item)
 
     def point_to(self, signal: Signal) -> None:

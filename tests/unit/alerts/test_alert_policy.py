@@ -236,9 +236,7 @@ def feed(steps, settings: Settings) -> tuple[list[tuple[int, Signal, Severity]],
 
 @given(events, st.sampled_from([60.0, 20.0]), st.sampled_from([15.0, 0.0, 30.0]))
 def test_no_two_sent_events_are_closer_than_allowed_unless_more_severe(steps, cooldown, grace):
-    settings = Settings(
-        alerts=AlertSettings(cooldown_minutes_per_symbol=cooldown, direction_swap_grace_minutes=grace)
-    )
+    settings = Settings(alerts=AlertSettings(cooldown_minutes_per_symbol=cooldown, direction_swap_grace_minutes=grace))
     sent, _, _ = feed(steps, settings)
     for i, (_, first, weaker) in enumerate(sent):
         for _, second, stronger in sent[i + 1 :]:

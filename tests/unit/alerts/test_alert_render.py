@@ -176,7 +176,18 @@ def test_one_line_holds_time_kind_symbol_numbers_and_thresholds():
 
 
 # --- hostile input -----------------------------------------------------------------------------------------------
-HOSTILE = ["<b>x</b>", "a\u202eb", "a\nb\r\x1b[31m", "x" * 10_000, "\x00", "🚀", "测试币456", "BTCUSDT_260327", "", "\u2028"]
+HOSTILE = [
+    "<b>x</b>",
+    "a\u202eb",
+    "a\nb\r\x1b[31m",
+    "x" * 10_000,
+    "\x00",
+    "🚀",
+    "测试币456",
+    "BTCUSDT_260327",
+    "",
+    "\u2028",
+]
 names = st.one_of(st.sampled_from(HOSTILE), st.text(max_size=200))
 oddities = st.one_of(
     st.none(), st.booleans(), st.floats(), st.integers(), names, st.lists(st.none()), st.just({}), st.just(10**400)
@@ -213,7 +224,9 @@ def test_whatever_stands_in_the_values_a_text_comes_out(data, example):
     signal = replace(plain, values=values, thresholds=thresholds)
     text = render(signal)
     assert text.body
-    assert "nan" not in text.body.lower().replace("binance", "") or any("nan" in str(v).lower() for v in values.values())
+    assert "nan" not in text.body.lower().replace("binance", "") or any(
+        "nan" in str(v).lower() for v in values.values()
+    )
     assert harmless(text.body)
     assert one_line(alert_of(signal))
 
