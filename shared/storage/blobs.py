@@ -97,7 +97,7 @@ class BlobStore:
         condition: Condition = Absent() if seen == 0 else Equals("version", seen)
         result = self._table.put(item, condition)
         if result.applied or self._is(result.existing, data, attributes):
-            self._sweep(key, current, seen)
+            self._sweep(key, current, seen, chunk_sort(seen + 1, _generation(data), 0)[:-5])
             return True
         return False
 
@@ -105,13 +105,16 @@ class BlobStore:
         blob = None if item is None else self.of_item(item)
         return blob is not None and blob.data == data and blob.attributes == normal(attributes)
 
-    def _sweep(self, key: Key, replaced: Item | None, version: int) -> None:
-        """Delete the pieces up to `version`. Once per key and process also those that a crash left behind."""
+    def _sweep(self, key: Key, replaced: Item | None, version: int, own: str) -> None:
+        """Delete the replaced value's pieces; once per key and process also those that a crash left behind.
+
+        A rival's pieces for the version just written may go too: it will be refused, and writes them anew.
+        """
         keys: list[Key] = []
         if key not in self._swept:
             self._swept.add(key)
-            last = f"{chunk_sort(version, '', 0)[:12]}~"
-            keys = [(str(i["pk"]), str(i["sk"])) for i in self._table.query(chunks_partition(key), end=last)]
+            left = self._table.query(chunks_partition(key), end=f"{chunk_sort(version + 1, '', 0)[:12]}~")
+            keys = [(str(i["pk"]), str(i["sk"])) for i in left if not str(i["sk"]).startswith(own)]
         elif replaced is not None and isinstance(count := replaced.get("pieces"), int):
             generation = str(replaced.get("generation", ""))
             keys = [_piece_key(key, version, generation, number) for number in range(count)]

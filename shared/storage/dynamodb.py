@@ -28,6 +28,16 @@ _ATTEMPTS = 8  # with the pauses below about 10 s: then the caller decides
 _FIRST_PAUSE_S = 0.05
 _LONGEST_PAUSE_S = 3.0
 _TOKEN_LENGTH = 36
+_BUSY = frozenset(
+    {
+        "ItemCollectionSizeLimitExceeded",
+        "ProvisionedThroughputExceeded",
+        "ThrottlingError",
+        "TransactionCanceledException",
+        "TransactionConflict",
+        "TransactionInProgressException",
+    }
+)
 
 
 class DynamoTable:
@@ -150,6 +160,9 @@ class DynamoTable:
                 if "ValidationError" in codes:
                     raise ValueError(f"table {self._name} cannot take write {codes.index('ValidationError')}") from exc
                 busy = next((code for code in codes if code not in (None, "None")), code_of(exc))
+                if busy not in _BUSY:
+                    missing = ClientError({"Error": {"Code": str(busy)}}, "TransactWriteItems")
+                    raise translate(missing, f"table {self._name}") from exc
                 pause(f"a transaction met {busy}", True)  # another transaction, or throttling: not a refusal
         raise AssertionError("unreachable: the last pause raises")
 

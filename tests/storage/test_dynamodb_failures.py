@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import boto3
 import pytest
 from botocore.exceptions import ClientError, ConnectTimeoutError, EndpointConnectionError, NoCredentialsError
 from botocore.parsers import ResponseParserError
@@ -51,10 +50,10 @@ def refusal(code: str, message: str = "no", **more: Any) -> ClientError:
 
 
 @pytest.mark.parametrize("call", CALLS)
-def test_a_missing_table_says_what_to_run(call: str) -> None:
+def test_a_missing_table_says_what_to_run(moto_client: Any, call: str) -> None:
     with mock_aws():
-        table = DynamoTable(boto3.client("dynamodb"), "nowhere")
-        with pytest.raises(StorageMissing, match="no table nowhere.*cdk deploy"):
+        table = DynamoTable(moto_client, "nowhere")
+        with pytest.raises(StorageMissing, match=r"no table nowhere.*cdk deploy"):
             CALLS[call](table)
 
 
@@ -144,7 +143,7 @@ def test_an_invalid_write_in_a_transaction_is_a_mistake(dynamo: Dynamo) -> None:
 
 
 class Leaving:
-    """A client that carries out only `share` of each batch and leaves the rest over; the first `empty` calls nothing."""
+    """A client that carries out only `keep` entries of a batch, and in its first `empty` calls none."""
 
     def __init__(self, client: Any, keep: int, empty: int = 0) -> None:
         self.client, self.keep, self.empty, self.calls = client, keep, empty, 0

@@ -70,7 +70,7 @@ def test_a_folder_or_a_file_in_the_way_of_one_is_refused(tmp_path: Path) -> None
 def test_a_file_that_is_no_database_is_left_alone(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "state.sqlite"
     path.write_bytes(content)
-    with pytest.raises(StorageMissing, match="not a database|damaged"):
+    with pytest.raises(StorageMissing, match=r"not a database|damaged"):
         SqliteTable(path)
     assert path.read_bytes() == content
 
