@@ -35,7 +35,7 @@ def severity_of(signal: Signal) -> Severity:
         by_status = {"CONFIRMED": Severity.CRITICAL, "PARTIAL": Severity.WARNING}
         return by_status.get(str(signal.values.get("status")), Severity.INFO)
     if signal.detector is Detector.SYSTEM:
-        stated = signal.values.get("severity")
+        stated = str(signal.values.get("severity"))
         return Severity(stated) if stated in {s.value for s in Severity} else Severity.WARNING
     if signal.strength >= CRITICAL_STRENGTH:
         return Severity.CRITICAL

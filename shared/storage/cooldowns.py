@@ -83,4 +83,4 @@ def _int(value: Value) -> int | None:
 
 
 def _severity(value: Value) -> Severity:
-    return Severity(value) if value in {s.value for s in Severity} else Severity.INFO
+    return Severity(str(value)) if str(value) in {s.value for s in Severity} else Severity.INFO
