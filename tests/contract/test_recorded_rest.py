@@ -17,7 +17,7 @@ pytestmark = pytest.mark.recorded
 
 
 @pytest.fixture
-def body(recorded_dir: Path):  # noqa: ANN201
+def body(recorded_dir: Path):
     return lambda name: (recorded_dir / "rest" / name).read_bytes()
 
 
@@ -103,7 +103,9 @@ def test_interest_and_funding(body) -> None:
         "BTCUSDT", 83782.317, 1702244985273
     )
     history = rest_wire.open_interest_history(
-        body("futures_data_openInterestHist__endTime=1602820343_limit=10_period=1d_startTime=1602802343_symbol=LTCUSDT.json")
+        body(
+            "futures_data_openInterestHist__endTime=1602820343_limit=10_period=1d_startTime=1602802343_symbol=LTCUSDT.json"
+        )
     )
     assert history[0] == OpenInterest("LTCUSDT", 286060.674, 1602028800000)
     assert [row.event_ms for row in history] == sorted(row.event_ms for row in history)
@@ -114,7 +116,7 @@ def test_interest_and_funding(body) -> None:
 
 
 def test_recorded_errors(body) -> None:
-    def error(status: int, name: str, now_ms: int = 1746327200000):  # noqa: ANN202
+    def error(status: int, name: str, now_ms: int = 1746327200000):
         response = HttpResponse(status, {}, body(f"errors/{name}"))
         return answers.error_of(response, Market.SPOT, "api.binance.com", now_ms)
 

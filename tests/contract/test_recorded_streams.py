@@ -86,9 +86,7 @@ def test_every_frame_is_understood(recorded_dir: Path, name: str) -> None:
         ("usdm_BTCUSDT_trade_20220811T1427Z", Market.USDM, 1326),
     ],
 )
-def test_raw_trade_lines_have_the_values_of_the_wire(
-    recorded_dir: Path, name: str, market: Market, count: int
-) -> None:
+def test_raw_trade_lines_have_the_values_of_the_wire(recorded_dir: Path, name: str, market: Market, count: int) -> None:
     parser, seen = StreamParser(market), 0
     with gzip.open(recorded_dir / "trades" / f"{name}.jsonl.gz") as lines:
         for text in lines:
@@ -108,9 +106,7 @@ def test_single_messages_are_all_classified(recorded_dir: Path) -> None:
     for text in (recorded_dir / "ws" / "single_messages.jsonl").read_text().splitlines():
         frame = json.dumps(json.loads(text)["frame"], separators=(",", ":"))
         market = Market.SPOT if '"M":true' in frame else Market.USDM
-        (event,) = [
-            e for e in StreamParser(market, raw_symbol="BTCUSDT").receive(frame, 1_791_391_083_124)
-        ]
+        (event,) = [e for e in StreamParser(market, raw_symbol="BTCUSDT").receive(frame, 1_791_391_083_124)]
         events.append(event)
         kinds[event.kind if isinstance(event, Ignored) else type(event).__name__] += 1
     assert kinds == {

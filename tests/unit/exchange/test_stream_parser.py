@@ -77,7 +77,9 @@ def test_combined_and_raw_bytes_and_text_are_the_same(wrapped: bool, as_text: bo
 
 def test_ids_are_followed_per_kind_and_symbol() -> None:
     parser = StreamParser(Market.SPOT)
-    events = feed(parser, trade(1), trade(900, symbol="币安USDT"), agg(50), trade(2), agg(51), trade(901, symbol="币安USDT"))
+    events = feed(
+        parser, trade(1), trade(900, symbol="币安USDT"), agg(50), trade(2), agg(51), trade(901, symbol="币安USDT")
+    )
     assert all(isinstance(event, Trade) for event in events)
     assert parser.last_ids() == {"trade:BTCUSDT": 2, "trade:币安USDT": 901, "aggTrade:ETHUSDT": 51}
 
@@ -120,7 +122,23 @@ def test_shuffled_and_repeated_trades_come_out_once(ids: list[int], again: list[
 POISON = [
     ("p", "price"), ("q", "quantity"),
 ]  # fmt: skip
-VALUES = ["NaN", "inf", "-Infinity", "-1.0", "0.00000", "1e308", "9" * 40, "1." + "0" * 39, "abc", "", None, [], {}, True, -2]
+VALUES = [
+    "NaN",
+    "inf",
+    "-Infinity",
+    "-1.0",
+    "0.00000",
+    "1e308",
+    "9" * 40,
+    "1." + "0" * 39,
+    "abc",
+    "",
+    None,
+    [],
+    {},
+    True,
+    -2,
+]
 
 
 @pytest.mark.parametrize(("field", "reason"), POISON)
@@ -235,7 +253,12 @@ def test_whatever_stands_in_a_trade_only_good_values_come_out(kind: str, changed
 
 def test_unknown_kinds_and_new_fields_do_no_harm() -> None:
     parser = StreamParser(Market.SPOT)
-    events = feed(parser, {"e": "blockTrade", "s": "A"}, trade(1, new={"x": [1]}), {"u": 1, "s": "A", "b": "1", "B": "1", "a": "2", "A": "1"})
+    events = feed(
+        parser,
+        {"e": "blockTrade", "s": "A"},
+        trade(1, new={"x": [1]}),
+        {"u": 1, "s": "A", "b": "1", "B": "1", "a": "2", "A": "1"},
+    )
     assert events[0] == Ignored("blockTrade")
     assert isinstance(events[1], Trade)
     assert events[2] == Ignored("bookTicker")
@@ -259,7 +282,12 @@ def test_a_kline_is_a_bar_and_says_whether_it_is_closed() -> None:
     assert isinstance(event, BarUpdate)
     assert event.closed
     assert (event.bar.open, event.bar.high, event.bar.low, event.bar.close) == (10, 12, 9, 11)
-    assert (event.bar.volume, event.bar.quote_volume, event.bar.trades, event.bar.taker_buy_volume) == (20.5, 215, 3, 1.5)
+    assert (event.bar.volume, event.bar.quote_volume, event.bar.trades, event.bar.taker_buy_volume) == (
+        20.5,
+        215,
+        3,
+        1.5,
+    )
     (micro,) = feed(StreamParser(Market.SPOT), kline(t=1601630220000000, T=1601630279999999, v="0"))
     assert isinstance(micro, BarUpdate)
     assert micro.bar.open_ms == 1601630220000
@@ -278,7 +306,16 @@ def test_other_intervals_are_not_ours() -> None:
 
 
 def depth(first: int, last: int, previous: int | None = None, **changed: Any) -> dict[str, Any]:
-    row = {"e": "depthUpdate", "E": NOW, "s": "A", "U": first, "u": last, "b": [["1", "0"]], "a": [["2", "3"]], **changed}
+    row = {
+        "e": "depthUpdate",
+        "E": NOW,
+        "s": "A",
+        "U": first,
+        "u": last,
+        "b": [["1", "0"]],
+        "a": [["2", "3"]],
+        **changed,
+    }
     return row if previous is None else {**row, "pu": previous}
 
 
@@ -362,7 +399,10 @@ def test_filled_trades_come_out_once_even_when_the_stream_brings_them_too() -> N
     fetched = [Trade(Market.SPOT, "BTCUSDT", TradeKind.TRADE, i, 1, 1, Side.BUY, NOW, NOW) for i in range(2, 9)]
     events = parser.fill(fetched)
     assert [e.trade_id for e in events if isinstance(e, Trade)] == [2, 4, 5, 7, 8]
-    assert feed(parser, trade(7), trade(8), trade(9))[:2] == [Repeat("BTCUSDT", "trade", 7), Repeat("BTCUSDT", "trade", 8)]
+    assert feed(parser, trade(7), trade(8), trade(9))[:2] == [
+        Repeat("BTCUSDT", "trade", 7),
+        Repeat("BTCUSDT", "trade", 8),
+    ]
     assert parser.missing() == []
 
 
