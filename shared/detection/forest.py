@@ -124,7 +124,7 @@ class FlatForest:
             raise ValueError(f"features of shape (m, {self.features}) are needed, got {x.shape}")
         if not np.isfinite(x).all():
             raise ValueError("features must be finite")
-        return np.clip((x - self.mean) / self.scale, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
+        return _standardized(x, self.mean, self.scale)
 
     def _score(self, scaled: npt.NDArray[np.float32]) -> FloatArray:
         rows = len(scaled)
@@ -174,7 +174,7 @@ class ForestBank:
             raise ValueError(f"features of shape {self._mean.shape} are needed, got {rows.shape}")
         if not np.isfinite(rows).all():
             raise ValueError("features must be finite")
-        scaled = np.clip((rows - self._mean) / self._scale, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
+        scaled = _standardized(rows, self._mean, self._scale)
         node = _walk(self._roots, self._base, scaled.ravel(), self._left, self._feature, self._threshold, self._depth)
         return _score_of(np.add.reduceat(self._value.take(node), self._first), self._denominator)
 
@@ -239,6 +239,11 @@ def flatten(mean: Any, scale: Any, trees: Sequence[Any], samples: int) -> FlatFo
         samples=samples,
         denominator=len(trees) * float(_mean_path(np.array([samples]))[0]),
     )
+
+
+def _standardized(x: FloatArray, mean: FloatArray, scale: FloatArray) -> npt.NDArray[np.float32]:
+    with np.errstate(over="ignore"):
+        return np.clip((x - mean) / scale, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
 
 
 def _walk(
