@@ -106,7 +106,7 @@ def test_single_messages_are_all_classified(recorded_dir: Path) -> None:
     for text in (recorded_dir / "ws" / "single_messages.jsonl").read_text().splitlines():
         frame = json.dumps(json.loads(text)["frame"], separators=(",", ":"))
         market = Market.SPOT if '"M":true' in frame else Market.USDM
-        (event,) = [e for e in StreamParser(market, raw_symbol="BTCUSDT").receive(frame, 1_791_391_083_124)]
+        (event,) = StreamParser(market, raw_symbol="BTCUSDT").receive(frame, 1_791_391_083_124)
         events.append(event)
         kinds[event.kind if isinstance(event, Ignored) else type(event).__name__] += 1
     assert kinds == {
@@ -123,7 +123,7 @@ def test_single_messages_are_all_classified(recorded_dir: Path) -> None:
         "openInterest": 2,
         "coin-margined": 14,
     }
-    assert [event for event in events if isinstance(event, MarkPrice)][0] == MarkPrice(
+    assert next(event for event in events if isinstance(event, MarkPrice)) == MarkPrice(
         "BTCUSDT", 58940.14924532, 0.00058455, 1617321600000, 1617308820003
     )
     (liquidation,) = [event for event in events if isinstance(event, Liquidation)]

@@ -32,7 +32,7 @@ from shared.exchange.binance.endpoints import (
 )
 from shared.exchange.binance.gate import PATIENCE_S, BanStore, HostGate
 from shared.exchange.binance.limits import DEFAULT_WEIGHT_LIMIT, weight_of
-from shared.exchange.binance.transport import Transport
+from shared.exchange.binance.transport import HttpResponse, Transport
 from shared.exchange.market_data import Funding, Listing, OpenInterest
 from shared.market.model import Bar, Market, OrderBook, Trade
 from shared.settings import ExchangeSettings
@@ -215,12 +215,7 @@ class BinanceMarketData:
         self._enter(gate, weight_of(market, endpoint, params), statistics)
         answered = False
         try:
-            with self._slots:
-                remaining_s = self._remaining_s()
-                if remaining_s <= 0:
-                    raise ExchangeUnavailable("the time for this run is used up")
-                self.counters["calls"] += 1
-                response = self._transport.get(url, params, headers, min(self._settings.request_timeout_s, remaining_s))
+            response = self._fetch(url, params, headers)
             used = answers.used_weight(response)
             if used is not None:
                 gate.observe(used)
@@ -232,6 +227,20 @@ class BinanceMarketData:
             return parse(response.body)
         finally:
             gate.leave(answered=answered)
+
+    def _fetch(self, url: str, params: Mapping[str, str], headers: Mapping[str, str]) -> HttpResponse:
+        """Take one of the connections and fetch; waiting for it counts against the deadline too."""
+        remaining_s = self._remaining_s()
+        if not self._slots.acquire(timeout=min(max(remaining_s, 0.0), threading.TIMEOUT_MAX)):
+            raise ExchangeUnavailable("the time for this run is used up")
+        try:
+            remaining_s = self._remaining_s()
+            if remaining_s <= 0:
+                raise ExchangeUnavailable("the time for this run is used up")
+            self.counters["calls"] += 1
+            return self._transport.get(url, params, headers, min(self._settings.request_timeout_s, remaining_s))
+        finally:
+            self._slots.release()
 
     def _enter(self, gate: HostGate, weight: int, statistics: int) -> None:
         """Wait for the budget, as long as that makes sense.

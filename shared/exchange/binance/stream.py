@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
 from typing import Any
 
 import msgspec
@@ -13,22 +12,17 @@ from shared.exchange.binance.events import (
     Ack,
     BookSnapshot,
     DepthGap,
-    Epoch,
-    Gap,
-    Ignored,
     Malformed,
     Repeat,
     ServerShutdown,
     SetAside,
     StreamEvent,
 )
-from shared.exchange.binance.ids import IdFollower, Seen
+from shared.exchange.binance.followed import FollowedTrades
 from shared.market.model import Market, Side, Trade, TradeKind
 
 MAX_MESSAGE = 1 << 20
 """Longest message that is looked into; a book of 1,000 levels a side has 70 KB."""
-MAX_SYMBOLS = 20_000
-MAX_KINDS = 100  # different words counted before the rest is counted as "other"
 _PARTIAL = ("@depth5", "@depth10", "@depth20")
 # Looked up once: an enum member costs 60 ns to reach through its class, a module's name 20 ns.
 _TRADE, _AGG_TRADE, _BUY, _SELL = TradeKind.TRADE, TradeKind.AGG_TRADE, Side.BUY, Side.SELL
@@ -48,7 +42,7 @@ class _Draft:
     __slots__ = ("event_ms", "kind", "market", "price", "quantity", "recv_ms", "side", "symbol", "trade_id")
 
 
-class StreamParser:
+class StreamParser(FollowedTrades):
     """Parse the messages of one market's streams; remembers the ids of each kind and symbol.
 
     Nothing is raised, whatever comes in. Counters: `messages` by kind, `rejected` by reason (malformed and set
@@ -63,20 +57,13 @@ class StreamParser:
             raw_symbol: whose book it is when a message names none (raw partial depth, inline REST bodies).
             max_future_ms: a trade later than its receipt by more is refused; None where the two clocks differ.
         """
-        self.market = market
+        super().__init__(market)
         self.rejected: Counter[str] = Counter()
-        self.ignored: Counter[str] = Counter()
-        self.repeats: Counter[str] = Counter()
-        self.gaps: Counter[str] = Counter()
         self.depth_gaps = 0
-        self.epochs = 0
         self._raw_symbol = raw_symbol
         self._max_future_ms = max_future_ms
         self._clock_ahead_ms = 0
         self._future_ms = _ANY_FUTURE_MS if max_future_ms is None else max_future_ms
-        self._trades: dict[str, IdFollower] = {}
-        self._agg_trades: dict[str, IdFollower] = {}
-        self._messages: Counter[str] = Counter()
         self._depth_ids: dict[str, int] = {}
         self._length = 0  # of the message being parsed
         self._combined = True  # what the last trade looked like; the other form is found the slow way
@@ -223,26 +210,6 @@ class StreamParser:
         side = Side.SELL if maker else Side.BUY
         return [*events, Trade(self.market, symbol, kind, id_, price, quantity, side, event_ms, recv_ms)]
 
-    def _follow(self, kind: TradeKind, symbol: str, id_: int) -> tuple[list[StreamEvent], bool]:
-        """Step the ids; return what must stand before the trade, and whether the trade is to be delivered."""
-        follower = self._follower(kind, symbol)
-        if follower is None:
-            return [self._ignore("too many symbols")], False
-        self._messages[kind] += 1
-        step = follower.step(id_)
-        if step.seen is Seen.REPEAT:
-            self.repeats[kind] += 1
-            return [Repeat(symbol, kind, id_)], False
-        events: list[StreamEvent] = []
-        if step.seen is Seen.EPOCH:
-            self.epochs += 1
-            events.append(Epoch(symbol, kind, step.old_id or 0, id_))
-        if step.gap is not None:
-            first, last = step.gap
-            self.gaps[kind] += last - first + 1
-            events.append(Gap(self.market, symbol, kind, first, last))
-        return events, True
-
     def _kline(self, payload: dict[str, Any], data: bytes | str, recv_ms: int) -> list[StreamEvent]:
         k = payload.get("k")
         interval = k.get("i", "1m") if isinstance(k, dict) else "1m"
@@ -287,61 +254,6 @@ class StreamParser:
         self.depth_gaps += 1
         return [DepthGap(symbol, expected, got), diff]
 
-    # --- ids across reconnects and restarts ---------------------------------------------------------------
-    def fill(self, trades: Iterable[Trade]) -> list[StreamEvent]:
-        """Take trades fetched over REST: those still missing come out once, those already seen as Repeat."""
-        events: list[StreamEvent] = []
-        for trade in trades:
-            if trade.trade_id is None:
-                continue
-            before, deliver = self._follow(trade.kind, trade.symbol, trade.trade_id)
-            events += before
-            if deliver:
-                events.append(trade)
-        return events
-
-    def missing(self) -> list[Gap]:
-        """Return every hole that is still open."""
-        return [
-            Gap(self.market, symbol, kind, first, last)
-            for kind, followers in self._tables()
-            for symbol, follower in followers.items()
-            for first, last in follower.gaps()
-        ]
-
-    def abandon(self, gap: Gap) -> int:
-        """Give up what is still missing of a hole that cannot be filled; return how many ids were given up."""
-        follower = dict(self._tables())[gap.kind].get(gap.symbol)
-        return follower.abandon(gap.first_id, gap.last_id) if follower else 0
-
-    def last_ids(self) -> dict[str, int]:
-        """Return the newest id of each stream, by `kind:SYMBOL`."""
-        return {
-            f"{kind}:{symbol}": follower.newest
-            for kind, followers in self._tables()
-            for symbol, follower in followers.items()
-            if follower.newest is not None
-        }
-
-    def resume(self, last_ids: Mapping[str, int], missing: Iterable[Gap] = ()) -> None:
-        """Go on after a restart: what lies between these ids and the next message is a Gap."""
-        tables = dict(self._tables())
-        for name, newest in last_ids.items():
-            kind, _, symbol = name.partition(":")
-            tables[TradeKind(kind)][symbol] = IdFollower(newest)
-        for gap in missing:
-            follower = tables[gap.kind].get(gap.symbol)
-            if follower is not None:
-                follower.expect(gap.first_id, gap.last_id)
-
-    @property
-    def messages(self) -> Counter[str]:
-        """Messages understood, by kind."""
-        counts = Counter(self._messages)
-        for kind, followers in self._tables():
-            counts[str(kind)] += sum(follower.advanced for follower in followers.values())
-        return +counts
-
     @property
     def clock_ahead_ms(self) -> int:
         """How far the exchange's clock is ahead of ours; set it when known, so that no trade looks early."""
@@ -352,16 +264,6 @@ class StreamParser:
         self._clock_ahead_ms = ahead_ms
         if self._max_future_ms is not None:
             self._future_ms = self._max_future_ms + ahead_ms
-
-    def _tables(self) -> tuple[tuple[TradeKind, dict[str, IdFollower]], ...]:
-        return (TradeKind.TRADE, self._trades), (TradeKind.AGG_TRADE, self._agg_trades)
-
-    def _follower(self, kind: TradeKind, symbol: str) -> IdFollower | None:
-        followers = self._trades if kind is TradeKind.TRADE else self._agg_trades
-        follower = followers.get(symbol)
-        if follower is None and len(followers) < MAX_SYMBOLS:
-            follower = followers[symbol] = IdFollower()
-        return follower
 
     def _is_future(self, event_ms: int, recv_ms: int) -> bool:
         # A receipt that is no time at all (a recording without one) says nothing about the future.
@@ -381,13 +283,6 @@ class StreamParser:
         failed = top.error is not msgspec.UNSET or top.code is not msgspec.UNSET
         error = f"{detail.get('code')} {detail.get('msg')}"[:200] if failed else None
         return Ack(top.id if isinstance(top.id, int | str) else None, error)
-
-    def _ignore(self, kind: str) -> Ignored:
-        word = kind[:40]
-        if word not in self.ignored and len(self.ignored) >= MAX_KINDS:
-            word = "other"
-        self.ignored[word] += 1
-        return Ignored(word)
 
     def _set_aside(self, reason: str, symbol: str, kind: str, id_: int) -> SetAside:
         self.rejected[reason] += 1

@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from time import sleep
 from typing import Any
 
 import pytest
@@ -69,7 +72,7 @@ def test_trades_of_both_kinds() -> None:
 def test_past_trades_are_refused_where_nobody_serves_them() -> None:
     row = {"id": 5, "price": "2", "qty": "3", "time": START, "isBuyerMaker": False}
     market_data, transport, _ = client(answer([row]))
-    with pytest.raises(BadRequest, match="data-api.binance.vision has no historicalTrades"):
+    with pytest.raises(BadRequest, match=r"data-api\.binance\.vision has no historicalTrades"):
         market_data.historical_trades(SPOT, "A", from_id=1)
     with pytest.raises(BadRequest, match="needs an API key"):
         market_data.historical_trades(USDM, "A", from_id=1)
@@ -245,7 +248,7 @@ def test_a_restricted_place_is_not_asked_again_and_says_what_to_change(market: M
 def test_a_403_stops_the_host_for_minutes_and_then_one_call_tries() -> None:
     market_data, transport, clock = client(answer(b"<html>", 403), answer(b"<html>", 403), TIME)
     for _ in range(3):
-        with pytest.raises(Blocked, match="exchange.weight_share"):
+        with pytest.raises(Blocked, match=r"exchange\.weight_share"):
             market_data.server_time_ms(SPOT)
     assert len(transport.asked) == 1
     clock.advance(5 * MINUTE)
@@ -374,3 +377,26 @@ def test_statistics_have_their_own_budget() -> None:
     with pytest.raises(RateLimited):
         market_data.open_interest_history("A")
     assert [asked.at_ms - begin for asked in transport.asked] == [0, 0]
+
+
+def test_many_threads_share_one_budget_and_the_connections() -> None:
+    settings = ExchangeSettings(weight_share=0.01, max_connections=3)  # 60 a minute, klines weigh 2
+    market_data, transport, clock = client(answer([]), settings=settings)
+    busy, most = [0], [0]
+    fetch = transport.get
+
+    def counted(*args: Any) -> Any:
+        busy[0] += 1
+        most[0] = max(most[0], busy[0])
+        sleep(0.002)
+        busy[0] -= 1
+        return fetch(*args)
+
+    transport.get = counted  # type: ignore[method-assign]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: market_data.klines(SPOT, "A", limit=1), range(60)))
+    per_minute = Counter(asked.at_ms // MINUTE for asked in transport.asked)
+    assert len(transport.asked) == 60
+    assert max(per_minute.values()) <= 31
+    assert most[0] <= 3
+    assert clock.now_ms() >= START + MINUTE

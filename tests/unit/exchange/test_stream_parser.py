@@ -222,11 +222,15 @@ def test_a_broken_message_is_one_malformed_and_nothing_else(data: bytes | str) -
     assert isinstance(feed(parser, trade(2))[0], Trade)
 
 
-@given(st.binary(max_size=300) | st.text(max_size=300) | st.recursive(
+KEYS = [*"esEtapqTmkoUubAB", "data", "stream", "id", "code", "st", "lastUpdateId"]
+ANY_JSON = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(list("esEtapqTmkoUubAB") + ["data", "stream", "id", "code", "st", "lastUpdateId"]), inner, max_size=8),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(KEYS), inner, max_size=8),
     max_leaves=20,
-).map(json.dumps))  # fmt: skip
+)
+
+
+@given(st.binary(max_size=300) | st.text(max_size=300) | ANY_JSON.map(json.dumps))
 def test_nothing_that_comes_in_raises(data: bytes | str) -> None:
     parser = StreamParser(Market.USDM, raw_symbol="A")
     assert parser.receive(data, NOW)
@@ -420,10 +424,13 @@ def test_a_message_at_the_size_limit_is_still_looked_into() -> None:
 
 def test_the_core_is_pure() -> None:
     folder = Path(package.__file__).parent
-    core = [folder / f"{name}.py" for name in ("wire", "messages", "events", "stream", "ids", "limits", "endpoints")]
+    core = [
+        folder / f"{name}.py"
+        for name in ("wire", "messages", "events", "stream", "followed", "ids", "limits", "endpoints")
+    ]
     core += [folder.parents[2] / "streamer" / "backoff.py"]
     for path in core:
-        names = {
+        imported = {
             name.name.split(".")[0]
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.Import)
@@ -433,4 +440,4 @@ def test_the_core_is_pure() -> None:
             for node in ast.walk(ast.parse(path.read_text()))
             if isinstance(node, ast.ImportFrom)
         }
-        assert not names & {"time", "os", "logging", "asyncio", "socket", "random"}, path
+        assert not imported & {"time", "os", "logging", "asyncio", "socket", "random"}, path
