@@ -240,3 +240,29 @@ def test_a_channel_that_is_down_is_tried_three_times_a_run_and_loses_nothing(wor
     world.channels[0].error = None
     world.clock.advance(MINUTE_MS)
     assert service.redeliver(world.clock.now_ms()) == RedeliveryReport(sent=6)
+
+
+def test_what_another_run_is_sending_is_not_called_too_late(world):
+    reports = []
+    late_ms = NOON_MS + 12 * MINUTE_MS
+    signal = volume_spike(NOON_MS + MINUTE_MS)
+    world.clock.set(late_ms - 30_000)
+    world.channels[0].before = lambda: reports.append(world.service().redeliver(late_ms))
+    assert world.service().handle(signal).deliveries == {"console": SENT, "sns": SENT}
+    assert reports == [RedeliveryReport(waiting=2)]
+
+
+def test_a_retry_refused_by_its_own_first_write_has_won(world):
+    """F302: the client asked twice by itself, and its token is not remembered any more."""
+
+    class AskingTwice:
+        def __getattr__(self, name):
+            return getattr(world.state, name)
+
+        def transact(self, writes, *, token=None):
+            world.state.transact(writes)
+            return world.state.transact(writes)
+
+    outcome = world.service(AskingTwice()).handle(volume_spike())
+    assert outcome.created
+    assert outcome.deliveries == {"console": SENT, "sns": SENT}
