@@ -1,0 +1,13 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+from fakes import FakeWorld
+
+
+@pytest.fixture
+def world() -> Iterator[FakeWorld]:
+    made = FakeWorld()
+    yield made
+    made.table.close()

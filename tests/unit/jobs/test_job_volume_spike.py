@@ -1,0 +1,125 @@
+"""The volume-spike job: the minute named by the schedule, one bad symbol, repeats, rarity from stored readings."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+from fakes import START_MS, FakeWorld
+
+from shared.clock import HOUR_MS, MINUTE_MS
+from shared.detection.reading import Detector
+from shared.errors import ExchangeUnavailable, RestrictedLocation
+from shared.jobs import volume_spike
+from shared.market.model import Market
+from shared.settings import UniverseSettings
+from shared.storage.bars import BarRepository
+from shared.storage.readings import ReadingRepository
+from shared.storage.signals import SignalRepository
+
+NOW = START_MS + 10 * HOUR_MS + 1_500
+MINUTE = START_MS + 10 * HOUR_MS - MINUTE_MS
+
+
+@pytest.fixture
+def spiky(world: FakeWorld) -> FakeWorld:
+    """Two quiet spot symbols; ETHUSDT's newest closed bar holds fifty times the usual volume."""
+    world.clock.set(NOW)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        world.market.fill(Market.SPOT, symbol, START_MS, NOW)
+    world.market.change(Market.SPOT, "ETHUSDT", MINUTE, volume=500.0)
+    return world
+
+
+def test_finds_the_spike_of_the_minute_and_alerts_once(spiky: FakeWorld) -> None:
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    assert (report.symbols, report.readings, report.spikes, report.alerts) == (2, 2, 1, 1)
+    assert report.failed == {}
+    [alert] = spiky.channel.sent
+    assert (alert.detector, alert.symbol, alert.event_ms) == (Detector.VOLUME_SPIKE, "ETHUSDT", MINUTE)
+    again = volume_spike.run(spiky.another(), minute_ms=MINUTE)
+    assert (again.spikes, again.alerts, len(spiky.channel.sent)) == (1, 0, 1)
+
+
+def test_a_late_run_computes_the_minute_of_the_schedule(spiky: FakeWorld) -> None:
+    on_time = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    spiky.clock.advance(6 * HOUR_MS)
+    late = FakeWorld(clock=spiky.clock)
+    late.market.bars = spiky.market.bars
+    report = volume_spike.run(late.deps, minute_ms=MINUTE)
+    rows = ReadingRepository(late.table).get(volume_spike.KIND, MINUTE)
+    assert rows == ReadingRepository(spiky.table).get(volume_spike.KIND, MINUTE)
+    assert report.spikes == on_time.spikes
+    assert report.held == {"too_late": 1}
+
+
+def test_the_running_bar_is_never_read(spiky: FakeWorld) -> None:
+    spiky.market.change(Market.SPOT, "BTCUSDT", MINUTE + MINUTE_MS, volume=9_999.0)
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    assert report.spikes == 1
+    assert [open_ms for open_ms, _ in BarRepository(spiky.table).minutes(Market.SPOT, 0, NOW)] == [MINUTE]
+
+
+def test_waits_for_the_exchange_to_close_the_minute(spiky: FakeWorld) -> None:
+    spiky.market.offset_ms = -3_000
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    assert report.readings == 2
+
+
+def test_one_bad_symbol_is_named_and_the_others_go_on(spiky: FakeWorld) -> None:
+    spiky.market.errors["BTCUSDT"] = ExchangeUnavailable("no answer")
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    assert report.failed == {"BTCUSDT": "exchange_unavailable: no answer"}
+    assert (report.readings, report.spikes) == (1, 1)
+
+
+def test_too_little_history_says_how_many_bars_came(spiky: FakeWorld) -> None:
+    rows = spiky.market.bars[Market.SPOT, "BTCUSDT"]
+    for open_ms in [at for at in rows if at < MINUTE - 5 * MINUTE_MS]:
+        del rows[open_ms]
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    assert "21 closed bars" in report.failed["BTCUSDT"]
+    assert "6 came" in report.failed["BTCUSDT"]
+
+
+def test_a_minute_that_the_exchange_skipped_is_not_replaced_by_an_older_one(spiky: FakeWorld) -> None:
+    del spiky.market.bars[Market.SPOT, "ETHUSDT"][MINUTE]
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    assert report.failed["ETHUSDT"].startswith("not_enough_data: the exchange has no closed bar of ETHUSDT")
+
+
+def test_a_refusing_host_is_asked_no_further_and_the_reason_is_one_text() -> None:
+    symbols = tuple(f"S{i}USDT" for i in range(50))
+    settings = msgspec.convert({"exchange": {"max_connections": 1}}, type(FakeWorld().settings))
+    world = FakeWorld(settings=msgspec.structs.replace(settings, universe=UniverseSettings(spot_symbols=symbols)))
+    world.clock.set(NOW)
+    world.market.errors["klines"] = RestrictedLocation("not here", status=451)
+    report = volume_spike.run(world.deps, minute_ms=MINUTE)
+    assert world.market.calls["klines"] == 1
+    assert len(report.failed) == 50
+    assert report.refused is not None
+    assert "451" in report.refused
+    assert "exchange.spot_rest_url" in report.refused
+
+
+def test_rarity_is_judged_against_the_same_minute_of_earlier_hours(spiky: FakeWorld) -> None:
+    readings = ReadingRepository(spiky.table)
+    for hour in range(1, 41):
+        readings.put(volume_spike.KIND, MINUTE - hour * HOUR_MS, {"ETHUSDT": {"ratio": 100.0 if hour == 7 else 1.0}})
+        readings.put(volume_spike.KIND, MINUTE - hour * HOUR_MS - MINUTE_MS, {"ETHUSDT": {"ratio": 1e6}})
+    volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    rows = readings.get(volume_spike.KIND, MINUTE)
+    assert rows is not None
+    assert rows["ETHUSDT"]["rarity"] == pytest.approx(1 / 40)
+    assert rows["BTCUSDT"]["rarity"] is None
+    stored = SignalRepository(spiky.table).latest(Detector.VOLUME_SPIKE)
+    assert stored is not None
+    assert stored.held_reason == "gate"  # 1 in 40 is not rare enough
+
+
+def test_a_repeat_that_reaches_fewer_symbols_takes_nothing_back(spiky: FakeWorld) -> None:
+    volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    spiky.market.errors["BTCUSDT"] = ExchangeUnavailable("no answer")
+    volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    rows = ReadingRepository(spiky.table).get(volume_spike.KIND, MINUTE)
+    assert rows is not None
+    assert set(rows) == {"BTCUSDT", "ETHUSDT"}
