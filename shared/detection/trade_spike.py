@@ -62,8 +62,8 @@ class TradeSpikeDetector:
     """
 
     __slots__ = (
-        "_at", "_left", "_market", "_rarity", "_ring", "_size", "_sum", "_symbol", "_times_quantity", "_times_sum",
-        "refused", "settings", "trades",
+        "_at", "_laps", "_market", "_rarity", "_ring", "_size", "_sum", "_symbol", "_times_quantity", "_times_sum",
+        "refused", "settings",
     )  # fmt: skip
 
     def __init__(self, settings: TradeSpikeSettings, market: Market, symbol: str) -> None:
@@ -79,15 +79,19 @@ class TradeSpikeDetector:
         self._times_sum = multiple.numerator
         self._ring = [0] * self._size
         self._at = 0
-        self._left = self._size  # trades still to come before the window is full
+        self._laps = 0  # how often the ring has been written round
         self._sum = 0
         self._rarity = TrailingRarity()
-        self.trades = 0
         self.refused = 0
 
     @property
+    def trades(self) -> int:
+        """The trades learnt so far."""
+        return self._laps * self._size + self._at
+
+    @property
     def warming(self) -> bool:
-        return self._left > 0
+        return self._laps == 0
 
     def step(self, trade: Trade) -> TradeSpikeReading | None:
         """Judge one trade against those before it, then learn it. None unless it fires.
@@ -104,17 +108,16 @@ class TradeSpikeDetector:
         if size == 0:
             self.refused += 1
             return None
-        self.trades += 1
-        at, before = self._at, self._sum
-        ring = self._ring
+        at, before, ring = self._at, self._sum, self._ring
         self._sum = before + size - ring[at]
         ring[at] = size
         at += 1
-        self._at = at if at < self._size else 0
-        if self._left:
-            self._left -= 1
-            return None
-        if size * self._times_quantity < before * self._times_sum:
+        if at == self._size:
+            at = 0
+            self._laps += 1
+        self._at = at
+        # The cheap comparison first: hardly any trade passes it, and only then must the window have been full.
+        if size * self._times_quantity < before * self._times_sum or self.trades <= self._size:
             return None
         return self._fired(trade, size, before)
 
@@ -151,13 +154,12 @@ class TradeSpikeDetector:
         )
 
     def snapshot(self) -> dict[str, Any]:
-        """Return the window, oldest first, and the counters; quantities are text, for they may exceed 64 bits."""
-        ordered = self._ring[self._at :] + self._ring[: self._at]
+        """Return the ring as it stands and the counters; quantities are text, for they may exceed 64 bits."""
         return {
             "version": 1,
-            "size": self._size,
-            "units": [str(size) for size in ordered[self._left :]],
-            "trades": self.trades,
+            "units": [str(size) for size in self._ring],
+            "at": self._at,
+            "laps": self._laps,
             "refused": self.refused,
             "ratios": self._rarity.values(),
         }
@@ -168,13 +170,10 @@ class TradeSpikeDetector:
         Raises:
             ValueError: the snapshot is of another version or window.
         """
-        known = [int(text) for text in state.get("units", [])]
-        if state.get("version") != 1 or state.get("size") != self._size or len(known) > self._size:
+        if state.get("version") != 1 or len(state["units"]) != self._size:
             raise ValueError("the trade-spike snapshot does not fit this configuration")
-        self._left = self._size - len(known)
-        self._ring = known + [0] * self._left
-        self._at = len(known) % self._size
-        self._sum = sum(known)
-        self.trades = state["trades"]
+        self._ring = [int(text) for text in state["units"]]
+        self._sum = sum(self._ring)
+        self._at, self._laps = state["at"], state["laps"]
         self.refused = state["refused"]
         self._rarity.restore({"version": 1, "values": state["ratios"]})

@@ -60,10 +60,10 @@ class WindowAggregator:
         self.market = market
         self.symbol = symbol
         self.config = config or WindowConfig()
-        self.trades = 0
         self.late_trades = 0
         self.refused = 0
         self.empty_windows = 0
+        self._closed_trades = 0
         self._windows: dict[int, _Open] = {}
         self._newest: _Open | None = None  # the open window with the latest start: nearly every trade's
         self._horizon = -_NEVER  # everything that ends at or before horizon - lateness is closed
@@ -71,6 +71,11 @@ class WindowAggregator:
         self._last_closed: int | None = None
         self._late_unreported = 0
         self._incomplete: list[tuple[int, int]] = []
+
+    @property
+    def trades(self) -> int:
+        """The trades that are in a window, closed or open."""
+        return self._closed_trades + sum(window.count for window in self._windows.values())
 
     def add(self, trade: Trade) -> list[Window]:
         """Take one trade; return the windows that its time closes, oldest first."""
@@ -88,17 +93,17 @@ class WindowAggregator:
             window = self._window_of(trade)
             if window is None:
                 return closed
-        self.trades += 1
         window.count += 1
         window.units += round(quantity * 1e8) if quantity < _EXACT_BELOW else units(quantity)
         away = price - window.base
         window.sum += away
         window.squares += away * away
-        trade_id = trade.trade_id
-        if trade_id is None or window.last_id is None:
+        trade_id, last_id = trade.trade_id, window.last_id
+        if trade_id is None or last_id is None:
             newer, older = event_ms >= window.last_ms, event_ms < window.first_ms
         else:
-            newer, older = trade_id > window.last_id, trade_id < (window.first_id or 0)
+            newer = trade_id > last_id
+            older = not newer and trade_id < (window.first_id or 0)
         if newer:
             window.last_price, window.last_ms, window.last_id = price, event_ms, trade_id
         if older:
@@ -127,7 +132,13 @@ class WindowAggregator:
         return {
             "version": 1,
             "window_ms": self.config.window_ms,
-            "counters": [self.trades, self.late_trades, self.refused, self.empty_windows, self._late_unreported],
+            "counters": [
+                self._closed_trades,
+                self.late_trades,
+                self.refused,
+                self.empty_windows,
+                self._late_unreported,
+            ],
             "horizon": self._horizon,
             "last_closed": self._last_closed,
             "incomplete": [list(span) for span in self._incomplete],
@@ -142,7 +153,8 @@ class WindowAggregator:
         """
         if state.get("version") != 1 or state.get("window_ms") != self.config.window_ms:
             raise ValueError("the window snapshot does not fit this configuration")
-        self.trades, self.late_trades, self.refused, self.empty_windows, self._late_unreported = state["counters"]
+        counters = state["counters"]
+        self._closed_trades, self.late_trades, self.refused, self.empty_windows, self._late_unreported = counters
         self._horizon = state["horizon"]
         self._last_closed = state["last_closed"]
         self._incomplete = [(span[0], span[1]) for span in state["incomplete"]]
@@ -182,6 +194,7 @@ class WindowAggregator:
             self.empty_windows += (window.start - self._last_closed) // self.config.window_ms - 1
         self._last_closed = window.start
         count, late = window.count, self._late_unreported
+        self._closed_trades += count
         self._late_unreported = 0
         spread = window.squares - window.sum * window.sum / count
         return Window(

@@ -105,7 +105,9 @@ def _trades(moves: list[tuple[int, float, float]]) -> list[Trade]:
     return trades
 
 
-def slow_windows(trades: list[Trade], window_ms: int, lateness_ms: int) -> tuple[list[tuple[object, ...]], int]:
+def slow_windows(
+    trades: list[Trade], window_ms: int, lateness_ms: int
+) -> tuple[list[tuple[int, int, float, float, float, float, float]], int]:
     """Sort trades into windows with the definition alone: late is what came after its window had closed."""
     kept: dict[int, list[Trade]] = {}
     newest, late = -1, 0
