@@ -110,6 +110,20 @@ def test_damaged_bars_are_an_error_and_not_a_crash(damaged: bytes) -> None:
         unpack_bars(Market.SPOT, 0, damaged)
 
 
+# Written by version 1 of the form; must be readable for ever.
+SAMPLE = """
+0101789c9b3c69a1e342a7b3afe28f3430d008383a323181e81f3f1818be7cf9f3a7bf7fe64c8d1f953feced1d1ceced4124
+10d43bd4030084b415f4
+"""
+
+
+def test_reads_what_an_earlier_release_stored() -> None:
+    """F310: an old row after an upgrade."""
+    assert unpack_bars(Market.USDM, T0, bytes.fromhex(SAMPLE)) == minute("A") | minute(
+        "B", taker_buy_volume=None, trades=None
+    )
+
+
 def test_reads_ranges_of_whole_minutes(table: Table) -> None:
     repo = BarRepository(table)
     for number in (3, 0, 1):
@@ -198,6 +212,7 @@ def test_a_minute_of_500_symbols_stays_small() -> None:
     assert len(packed) <= 45_000  # 45 write units; about 27 KB
 
 
+@pytest.mark.slow
 def test_960_minutes_of_500_symbols_load_quickly(tmp_path: Path) -> None:
     table = SqliteTable(tmp_path / "state.sqlite")
     repo, bars = BarRepository(table), realistic(T0, 500, random.Random(3))

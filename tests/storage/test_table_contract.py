@@ -298,7 +298,11 @@ LETTERS = list("bdfhj")
 
 @pytest.mark.parametrize("reverse", [False, True])
 @pytest.mark.parametrize("limit", [None, 2])
-def test_bounds_are_inclusive_and_the_cursor_exclusive(table: Table, reverse: bool, limit: int | None) -> None:
+def test_bounds_are_inclusive_and_the_cursor_exclusive(
+    table: Table, reverse: bool, limit: int | None, is_moto: bool
+) -> None:
+    if is_moto and limit is not None:
+        pytest.skip("moto takes 10 ms a query; DynamoDB Local proves this")
     table.batch_put(item(letter) for letter in LETTERS)
     for start in (None, "", "a", "d", "g", "j"):
         for end in (None, "", "d", "g", "j", "k"):
