@@ -125,7 +125,7 @@ class StreamerService:
         self._loop, self._stop, self._running = asyncio.get_running_loop(), stop, True
         self._worker.start()
         self._filler.start()
-        working = asyncio.create_task(self._work(stop))
+        working = asyncio.create_task(self._work())
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -142,13 +142,14 @@ class StreamerService:
             self._finish(flush_within_s)
             self._running = False
 
-    async def _work(self, stop: asyncio.Event) -> None:
+    async def _work(self) -> None:
         await self._in_thread(self._prepare)
         self._plan()
         try:
             async with asyncio.TaskGroup() as tasks:
                 for supervisor, _, _ in self._supervisors:
-                    tasks.create_task(supervisor.run(stop))
+                    # Ended by cancelling only: told twice to end, a supervisor could not say goodbye.
+                    tasks.create_task(supervisor.run(asyncio.Event()))
                 tasks.create_task(self._learn_and_live())
                 tasks.create_task(self._tick_for_ever())
         except BaseExceptionGroup as group:

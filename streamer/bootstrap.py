@@ -1,0 +1,78 @@
+"""Builds what the streamer's container stands on in AWS, from the settings and the environment."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from shared.clock import SystemClock
+from shared.errors import ConfigurationError
+from shared.exchange.market_data import MarketData
+from shared.market.model import Market
+from shared.settings import Settings
+from shared.settings_loader import load_settings
+from streamer.service import StreamerService
+
+
+def production_service(
+    environ: Mapping[str, str] | None = None, progress: Callable[[dict[str, Any]], None] | None = None
+) -> StreamerService:
+    """Read the settings and build every client.
+
+    Raises:
+        ConfigurationError: the settings cannot be used, or name no symbol to stream.
+        ExchangeError: the symbols are to be taken from the exchange's listing, and it does not answer.
+    """
+    # Imported here: boto3 costs half a second, which a look at this module should not pay.
+    import boto3
+    from botocore.config import Config
+
+    from shared.alerts.channels.channel import Channel
+    from shared.alerts.channels.sns import SnsChannel
+    from shared.alerts.service import AlertService
+    from shared.exchange.binance.rest import BinanceMarketData
+    from shared.exchange.binance.transport import RequestsTransport
+    from shared.storage.dynamodb import DynamoTable
+    from shared.storage.not_before import NotBeforeRepository
+
+    settings = load_settings(environ=os.environ if environ is None else environ).settings
+    config = Config(retries={"mode": "standard", "total_max_attempts": 4}, connect_timeout=2, read_timeout=5)
+    region, clock = settings.aws.region, SystemClock()
+    table = DynamoTable(boto3.client("dynamodb", region_name=region, config=config), settings.storage.table_name)
+    channels: list[Channel] = []
+    sns = settings.alerts.sns
+    if sns.enabled and sns.topic_arn:
+        channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn))
+    transport = RequestsTransport(settings.exchange.max_connections)
+    market_data = BinanceMarketData(settings.exchange, transport, clock, ban_store=NotBeforeRepository(table))
+    return StreamerService(
+        settings,
+        market_data,
+        AlertService.on_table(table, channels, settings, clock),
+        table,
+        clock,
+        symbols=symbols_to_stream(settings, market_data),
+        progress=progress,
+    )
+
+
+def symbols_to_stream(settings: Settings, market_data: MarketData) -> tuple[str, ...]:
+    """Return the spot symbols of the settings, or every traded pair in the quote currency of `universe.all`.
+
+    Raises:
+        ConfigurationError: there is none.
+    """
+    symbols = settings.universe.spot_symbols
+    if settings.universe.all:
+        quote = settings.universe.all.upper()
+        symbols = tuple(
+            sorted(
+                listing.symbol
+                for listing in market_data.listings(Market.SPOT)
+                if listing.quote == quote and listing.status == "TRADING"
+            )
+        )
+    if not symbols:
+        raise ConfigurationError("no symbol to stream: set universe.spot_symbols or universe.all")
+    return tuple(dict.fromkeys(symbols))

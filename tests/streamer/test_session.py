@@ -1,0 +1,280 @@
+"""What the session must do with what comes in, whatever it is and wherever it was cut."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import hypothesis
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from shared.detection.forest import FlatForest
+from shared.detection.reading import Detector, Signal
+from shared.detection.window_anomaly import FitRequest, WindowVerdict
+from shared.market.model import Market, Trade, TradeKind
+from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
+from streamer.session import Session
+from tests.streamer.streams import frame, settings, trades
+
+Facts = tuple[list[Signal], list[WindowVerdict]]
+
+
+FITTED: dict[tuple[str, int], FlatForest] = {}
+
+
+def fit(request: FitRequest) -> FlatForest:
+    """Fit once what many runs of the same stream ask for: a fit depends on nothing but its windows."""
+    key = (request.symbol, hash(request.features.tobytes()))
+    if key not in FITTED:
+        FITTED[key] = request.fit()
+    return FITTED[key]
+
+
+def new_session() -> Session:
+    return Session(settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"))
+
+
+def take(session: Session, actions: list[Action], facts: Facts) -> None:
+    """Do what a replay does: fit at once, keep the rest."""
+    for action in actions:
+        if isinstance(action, FitModel):
+            session.install(action.symbol, fit(action.request), action.request)
+        elif isinstance(action, EmitSignal):
+            facts[0].append(action.signal)
+        elif isinstance(action, StoreWindows):
+            facts[1].extend(action.verdicts)
+
+
+def facts_of(stream: list[Trade]) -> Facts:
+    session, facts = new_session(), ([], [])
+    for trade in stream:
+        take(session, session.trade(trade), facts)
+    return facts
+
+
+STREAM = sorted(
+    [*trades(2400, seed=3), *trades(1600, seed=4, symbol="ETHUSDT")], key=lambda t: (t.event_ms, t.symbol)
+)
+GOLDEN = facts_of(STREAM)
+
+
+def test_the_stream_holds_both_kinds_of_signal() -> None:
+    kinds = {signal.detector for signal in GOLDEN[0]}
+    assert kinds == {Detector.TRADE_SPIKE, Detector.WINDOW_ANOMALY}
+    assert len(GOLDEN[1]) > 100
+
+
+def test_messages_and_parsed_trades_say_the_same() -> None:
+    session, facts = new_session(), ([], [])
+    for trade in STREAM:
+        take(session, session.receive(frame(trade), trade.recv_ms), facts)
+    assert facts == GOLDEN
+    assert session.trades == len(STREAM)
+    assert not session.rejected
+    assert session.models == 2
+    assert session.learning() == {}
+    assert session.lag_ms == 20
+
+
+@hypothesis.settings(max_examples=25)
+@given(st.lists(st.integers(0, len(STREAM)), min_size=1, max_size=3))
+def test_a_restart_anywhere_continues_exactly(cuts: list[int]) -> None:
+    session, facts = new_session(), ([], [])
+    models: dict[str, tuple[bytes, int]] = {}
+    for at, trade in enumerate(STREAM):
+        for _ in range(cuts.count(at)):
+            stored = msgspec.msgpack.decode(msgspec.msgpack.encode(session.snapshot()))
+            session = new_session()
+            for symbol, snapshot in stored.items():
+                assert session.restore(symbol, snapshot, models.get(symbol))
+            take(session, session.due_fits(), facts)
+        actions = session.receive(frame(trade), trade.recv_ms)
+        for action in actions:
+            if isinstance(action, FitModel):
+                models[action.symbol] = (fit(action.request).to_bytes(), action.request.after_n)
+        take(session, actions, facts)
+    assert facts == GOLDEN
+    assert session.gaps == 0
+
+
+def test_a_fit_that_was_out_at_the_restart_is_asked_for_again() -> None:
+    session = new_session()
+    asked = None
+    for trade in STREAM:
+        asked = next((a for a in session.trade(trade) if isinstance(a, FitModel)), None)
+        if asked:
+            break
+    assert asked is not None
+    restored = new_session()
+    for symbol, snapshot in session.snapshot().items():
+        assert restored.restore(symbol, snapshot)
+    (again,) = restored.due_fits()
+    assert isinstance(again, FitModel)
+    assert again.symbol == asked.symbol
+    assert again.request.after_n == asked.request.after_n
+    assert (again.request.features == asked.request.features).all()
+
+
+def test_a_snapshot_of_other_settings_or_nonsense_changes_nothing() -> None:
+    session = new_session()
+    for trade in STREAM[:500]:
+        session.trade(trade)
+    good = session.snapshot()["BTCUSDT"]
+    fresh = new_session()
+    for bad in ({}, {"version": 99}, {**good, "kind": "aggTrade"}, {**good, "aggregator": {}}, {**good, "holes": 3}):
+        assert not fresh.restore("BTCUSDT", bad)
+    assert fresh.position("BTCUSDT") == (None, 0)
+    assert not fresh.restore("XRPUSDT", good)
+    assert fresh.restore("BTCUSDT", good, (b"damaged", 30))
+    assert fresh.rejected["model_unusable"] == 1
+
+
+def test_warming_up_learns_and_signals_nothing() -> None:
+    stream = trades(4000, seed=5)
+    warm, cold, facts = new_session(), new_session(), ([], [])
+    for start in range(0, 3000, 1000):
+        actions = warm.warm(stream[start : start + 1000])
+        assert not any(isinstance(action, EmitSignal) for action in actions)
+        take(warm, actions, ([], []))
+    for trade in stream[:3000]:
+        take(cold, cold.trade(trade), ([], []))
+    assert [warm.position("BTCUSDT"), warm.gaps] == [cold.position("BTCUSDT"), 0]
+    # The stream overlaps with the past: what was had already is a repeat, then everything goes on.
+    for trade in stream[2900:]:
+        take(warm, warm.receive(frame(trade), trade.recv_ms), facts)
+    assert warm.rejected == {"repeat": 100}
+    assert [s.trade_id for s in facts[0] if s.detector is Detector.TRADE_SPIKE] == [
+        s.trade_id for s in facts_of(stream)[0] if s.detector is Detector.TRADE_SPIKE and (s.trade_id or 0) >= 4000
+    ]
+
+
+def test_a_page_behind_the_position_leaves_a_hole() -> None:
+    stream = trades(3000, seed=6)
+    session = new_session()
+    session.warm(stream[:1000])
+    facts: Facts = ([], [])
+    take(session, session.warm([*stream[900:1000], *stream[1200:]]), facts)
+    assert (session.gaps, session.missing) == (1, 200)
+    lost = {t.event_ms // 2000 for t in stream[1000:1200]}
+    holed = {v.window.start_ms // 2000 for v in facts[1] if not v.window.complete}
+    assert holed
+    assert {v.window.start_ms // 2000 for v in facts[1]} & lost == holed
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_a_gap_marks_its_windows_unless_the_trades_come_in_time(late: bool) -> None:
+    stream = trades(600, seed=7)
+    session, facts = new_session(), ([], [])
+    for trade in [*stream[:300], *stream[305:310]]:
+        for action in session.receive(frame(trade), trade.recv_ms):
+            if isinstance(action, FillGap):
+                assert (action.gap.first_id, action.gap.last_id) == (1300, 1304)
+    assert (session.gaps, session.missing) == (1, 5)
+    if late:
+        session.fill(stream[298:306])  # a page holds more than what is missing
+        assert session.missing == 0
+        assert session.rejected == {"repeat": 3}
+    for trade in stream[310:]:
+        take(session, session.receive(frame(trade), trade.recv_ms), facts)
+    holed = [v for v in facts[1] if not v.window.complete]
+    if late:
+        whole = facts_of(stream)[1]
+        assert [v.window for v in facts[1]] == [v.window for v in whole][-len(facts[1]) :]
+    else:
+        lost = {t.event_ms // 2000 for t in stream[300:305]}
+        assert lost <= {v.window.start_ms // 2000 for v in holed}
+        assert all(v.score is None for v in holed)
+
+
+def test_swapped_neighbours_leave_no_hole() -> None:
+    stream = trades(400, seed=8)
+    for at in range(50, 350, 10):
+        stream[at], stream[at + 1] = stream[at + 1], stream[at]
+    session, facts = new_session(), ([], [])
+    for trade in stream:
+        take(session, session.receive(frame(trade), trade.recv_ms), facts)
+    take(session, session.finish(), facts)
+    assert session.missing == 0
+    assert all(v.window.complete for v in facts[1])
+    assert sum(v.window.trade_count for v in facts[1]) == 400
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [({"q": "0.00000000"}, "quantity"), ({"q": "NaN"}, "quantity"), ({"p": "-1"}, "price"), ({"T": 1}, "time")],
+)
+def test_a_poison_trade_advances_the_cursor(changes: dict[str, object], reason: str) -> None:
+    stream = trades(100, seed=9)
+    session = new_session()
+    for at, trade in enumerate(stream):
+        session.receive(frame(trade, **(changes if at == 50 else {})), trade.recv_ms)
+        assert session.position("BTCUSDT")[0] == trade.trade_id
+    assert session.rejected == {reason: 1}
+    assert (session.trades, session.gaps) == (99, 0)
+    assert session.activity()["BTCUSDT"] == 100
+
+
+def test_every_message_is_accounted_for() -> None:
+    stream = trades(10, seed=10)
+    other = replace(stream[0], symbol="XRPUSDT")
+    messages = [frame(t) for t in stream]
+    odd = [
+        b"{", b"[]", b"null", b"\xff\xfe", b'{"e":"trade"}', b'{"e":"newThing","s":"BTCUSDT"}', frame(other),
+        frame(stream[3]), msgspec.json.encode({"result": None, "id": 1}),
+        frame(stream[0]).replace(b'"trade"', b'"aggTrade"').replace(b'"t":', b'"a":'),
+    ]  # fmt: skip
+    session = new_session()
+    for message in [*messages, *odd]:
+        session.receive(message, stream[-1].recv_ms)
+    assert session.messages == 20
+    assert session.trades == 10
+    assert sum(session.rejected.values()) == 9  # the acknowledgement is an answer, not an input
+    assert session.rejected["symbol_not_followed"] == 1
+    assert session.rejected["other_kind"] == 1
+    assert session.rejected["repeat"] == 1
+
+
+def test_an_announced_end_asks_for_another_connection() -> None:
+    session = new_session()
+    assert session.receive(b'{"stream":"!serverShutdown","data":{"e":"serverShutdown","E":1}}', 0) == [
+        Reconnect("server_shutdown")
+    ]
+
+
+def test_a_new_numbering_goes_on() -> None:
+    session = new_session()
+    for trade in [*trades(50, first_id=90_000_000), *trades(50, seed=2, first_id=100)]:
+        session.receive(frame(trade), trade.recv_ms)
+    assert session.trades == 100
+    assert session.rejected == {"new_numbering": 1}
+    assert session.position("BTCUSDT")[0] == 149
+
+
+def test_a_silent_symbols_windows_close_by_the_others_time() -> None:
+    session = new_session()
+    session.trade(trades(1)[0])
+    assert session.tick() == []
+    session.trade(trades(1, symbol="ETHUSDT", start_ms=trades(1)[0].event_ms + 10_000)[0])
+    (stored,) = session.tick()
+    assert isinstance(stored, StoreWindows)
+    assert [v.window.symbol for v in stored.verdicts] == ["BTCUSDT"]
+
+
+def test_a_recording_of_aggregates_is_followed_by_its_own_kind() -> None:
+    session = Session(settings(), Market.SPOT, ("BTCUSDT",), kind=TradeKind.AGG_TRADE)
+    for trade in trades(30):
+        session.trade(replace(trade, kind=TradeKind.AGG_TRADE, trade_id=None))
+    assert session.trades == 30
+    assert session.snapshot()["BTCUSDT"]["last_id"] is None
+
+
+def test_only_changed_symbols_are_taken_for_a_checkpoint() -> None:
+    session = new_session()
+    session.trade(trades(1)[0])
+    assert list(session.take_dirty()) == ["BTCUSDT"]
+    assert session.take_dirty() == {}
+    session.trade(trades(2)[1])
+    assert session.take_dirty(["ETHUSDT"]) == {}
+    assert list(session.take_dirty(["ETHUSDT", "BTCUSDT"])) == ["BTCUSDT"]
