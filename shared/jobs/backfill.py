@@ -10,10 +10,9 @@ from dataclasses import dataclass, field
 
 from shared.clock import HOUR_MS, MINUTE_MS, floor_minute_ms, iso_utc
 from shared.detection.volume_spike import VolumeSpikeDetector
-from shared.errors import Banned, Blocked, RestrictedLocation
 from shared.jobs.common import bars_of, beat, readings_of, spot_symbols
 from shared.jobs.deps import Dependencies
-from shared.jobs.pool import ask_each, refusal_text
+from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.jobs.volume_spike import KIND
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
@@ -166,7 +165,7 @@ def _fetch_market(job: _Run, market: Market, pages: list[_Page]) -> None:
         return
     try:
         exchange_now_ms = job.deps.market_data.server_time_ms(market)
-    except (RestrictedLocation, Banned, Blocked) as exc:
+    except HOST_REFUSES as exc:
         job.refused.append(refusal_text(market, exc))
         job.failed.update(dict.fromkeys((name for page in pages for name in page.symbols), exc.code))
         return

@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from shared.clock import HOUR_MS, MINUTE_MS
-from shared.errors import Banned, Blocked, RestrictedLocation
 from shared.jobs.common import bars_of, beat, closed_at_ms
 from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, Dependencies
 from shared.jobs.features import history_minutes
-from shared.jobs.pool import Asked, ask_each, refusal_text
+from shared.jobs.pool import HOST_REFUSES, Asked, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
 from shared.storage.bars import BarRepository
@@ -44,7 +43,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     symbols = deps.settings.futures_symbols
     try:
         exchange_now_ms = closed_at_ms(deps, Market.USDM, minute_ms)
-    except (RestrictedLocation, Banned, Blocked) as exc:
+    except HOST_REFUSES as exc:
         beat(deps, "kline-bars", {"minute_ms": minute_ms, "bars": 0, "failed": len(symbols)})
         failed = dict.fromkeys(symbols, exc.code)
         return KlineBarsReport(minute_ms, symbols=len(symbols), failed=failed, refused=refusal_text(Market.USDM, exc))

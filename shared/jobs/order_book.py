@@ -95,7 +95,8 @@ def _finish(
     if rows:
         readings_of(deps).put(KIND, sample_ms, rows)
     told = tell(deps, signals)
-    beat(deps, "order-book", {"minute_ms": sample_ms, "readings": len(rows), "failed": len(asked.failed)})
+    if rows or not symbols:  # samples without any answer are silence, whatever the reason
+        beat(deps, "order-book", {"minute_ms": sample_ms, "readings": len(rows), "failed": len(asked.failed)})
     return OrderBookReport(
         sample_ms=sample_ms,
         symbols=symbols,

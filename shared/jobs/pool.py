@@ -13,7 +13,7 @@ from shared.market.model import Market
 
 T = TypeVar("T")
 
-_HOST_REFUSES = (RestrictedLocation, Banned, Blocked)  # true for every symbol: asking on would only make it worse
+HOST_REFUSES = (RestrictedLocation, Banned, Blocked)  # true for every symbol: asking on would only make it worse
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def ask_each(
         except (ExchangeError, NotEnoughData) as exc:
             with lock:
                 failed[symbol] = f"{exc.code}: {exc}"
-                if isinstance(exc, _HOST_REFUSES):
+                if isinstance(exc, HOST_REFUSES):
                     refusals.append(exc)
             return
         with lock:

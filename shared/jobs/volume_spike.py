@@ -10,7 +10,7 @@ from shared.detection.volume_spike import VolumeSpikeReading, read_volume_spike,
 from shared.errors import NotEnoughData
 from shared.jobs.common import bars_of, beat, closed_at_ms, readings_of, spot_symbols, tell
 from shared.jobs.deps import Dependencies
-from shared.jobs.pool import ask_each
+from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
 from shared.storage.readings import Rows
@@ -43,7 +43,12 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     if not settings.enabled:
         return VolumeSpikeReport(minute_ms, skipped="disabled")
     symbols = spot_symbols(deps, minute_ms)
-    exchange_now_ms = closed_at_ms(deps, Market.SPOT, minute_ms)
+    try:
+        exchange_now_ms = closed_at_ms(deps, Market.SPOT, minute_ms)
+    except HOST_REFUSES as exc:
+        failed = dict.fromkeys(symbols, exc.code)
+        refused = refusal_text(Market.SPOT, exc)
+        return VolumeSpikeReport(minute_ms, symbols=len(symbols), failed=failed, refused=refused)
     history = readings_of(deps)
     earlier = history.many(KIND, (minute_ms - hours * HOUR_MS for hours in range(1, RARITY_HOURS + 1)))
 
@@ -82,7 +87,8 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         failed=asked.failed,
         refused=asked.refused,
     )
-    beat(deps, "volume-spike", {"minute_ms": minute_ms, "readings": len(rows), "failed": len(asked.failed)})
+    if rows or not symbols:  # minutes without any answer are silence, whatever the reason
+        beat(deps, "volume-spike", {"minute_ms": minute_ms, "readings": len(rows), "failed": len(asked.failed)})
     return report
 
 

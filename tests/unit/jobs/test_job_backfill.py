@@ -59,7 +59,7 @@ def test_a_second_run_asks_for_nothing(market: FakeWorld) -> None:
     assert (again.pages, again.bars, again.ratios, market.market.calls["klines"]) == (0, 0, 0, calls)
 
 
-@pytest.mark.parametrize("cut", (0, 5, 12))
+@pytest.mark.parametrize("cut", [0, 5, 12])
 def test_a_run_cut_at_any_page_is_gone_on_with(market: FakeWorld, cut: int) -> None:
     def until_cut(done: int, total: int, text: str) -> None:
         if done > cut:

@@ -13,6 +13,7 @@ from shared.jobs import volume_spike
 from shared.market.model import Market
 from shared.settings import UniverseSettings
 from shared.storage.bars import BarRepository
+from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.readings import ReadingRepository
 from shared.storage.signals import SignalRepository
 
@@ -99,6 +100,14 @@ def test_a_refusing_host_is_asked_no_further_and_the_reason_is_one_text() -> Non
     assert report.refused is not None
     assert "451" in report.refused
     assert "exchange.spot_rest_url" in report.refused
+
+
+def test_a_refusal_of_the_very_first_question_is_the_same_text(spiky: FakeWorld) -> None:
+    spiky.market.errors["server_time_ms"] = RestrictedLocation("not here", status=451)
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE)
+    assert report.failed == dict.fromkeys(("BTCUSDT", "ETHUSDT"), "restricted_location")
+    assert report.refused is not None
+    assert HeartbeatRepository(spiky.table).all() == {}  # silence: the watchdog tells it
 
 
 def test_rarity_is_judged_against_the_same_minute_of_earlier_hours(spiky: FakeWorld) -> None:
