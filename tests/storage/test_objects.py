@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import pytest
@@ -14,13 +15,19 @@ from shared.errors import StorageMissing, StorageUnavailable
 from shared.storage.objects import FolderObjects, ObjectStore, S3Objects
 
 
+@pytest.fixture(scope="module")
+def s3_client() -> Any:
+    """One client for all tests, for it takes long to make; it answers only inside `mock_aws`."""
+    return boto3.client("s3", region_name="eu-central-1")
+
+
 @pytest.fixture(params=["folder", "bucket"])
-def objects(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[ObjectStore]:
+def objects(request: pytest.FixtureRequest, tmp_path: Path, s3_client: Any) -> Iterator[ObjectStore]:
     if request.param == "folder":
         yield FolderObjects(tmp_path / "objects")
         return
     with mock_aws():
-        client = boto3.client("s3", region_name="eu-central-1")
+        client = s3_client
         client.create_bucket(Bucket="bucket", CreateBucketConfiguration={"LocationConstraint": "eu-central-1"})
         client.put_object(Bucket="bucket", Key="not-ours", Body=b"")
         yield S3Objects(client, "bucket", prefix="tapewatch/")
