@@ -16,8 +16,8 @@ from shared.storage.readings import ReadingRepository
 
 SYMBOLS = ("BTCUSDT", "ZECUSDT", "DASHUSDT", "XMRUSDT")
 END = START_MS + 30 * HOUR_MS
-HOURS = 17.0
-PAGES = 12 + 2  # USD-M: three pages of 499 minutes for each of four symbols; spot: 25 h 20 min in pages of 1000
+HOURS = 9.0
+PAGES = 8 + 2  # USD-M: two pages of 499 minutes for each of four symbols; spot: 25 h 20 min in pages of 1000
 
 
 @pytest.fixture
@@ -59,7 +59,7 @@ def test_a_second_run_asks_for_nothing(market: FakeWorld) -> None:
     assert (again.pages, again.bars, again.ratios, market.market.calls["klines"]) == (0, 0, 0, calls)
 
 
-@pytest.mark.parametrize("cut", [0, 5, 12])
+@pytest.mark.parametrize("cut", [0, 4, 9])
 def test_a_run_cut_at_any_page_is_gone_on_with(market: FakeWorld, cut: int) -> None:
     def until_cut(done: int, total: int, text: str) -> None:
         if done > cut:
