@@ -61,7 +61,10 @@ class _Hole:
 class _Symbol:
     """One symbol's state machines and counters."""
 
-    __slots__ = ("activity", "aggregator", "anomaly", "dirty", "holes", "last_id", "last_ms", "spike", "symbol")
+    __slots__ = (
+        "add", "aggregator", "anomaly", "aside", "changes", "holes", "last_id", "last_ms", "seen", "spike", "step",
+        "symbol", "taken",
+    )  # fmt: skip
 
     def __init__(self, settings: Settings, market: Market, symbol: str) -> None:
         anomaly = settings.window_anomaly
@@ -72,10 +75,14 @@ class _Symbol:
         self.aggregator = WindowAggregator(market, symbol, config)
         self.anomaly = WindowAnomalyDetector(anomaly, market, symbol) if anomaly.enabled else None
         self.spike = TradeSpikeDetector(settings.trade_spike, market, symbol) if settings.trade_spike.enabled else None
-        self.activity = 0  # messages that showed life, usable or not
-        self.last_id: int | None = None  # newest id delivered, the position in the stream
+        self.add = self.aggregator.add  # bound once: they are called for every trade
+        self.step = self.spike.step if self.spike is not None else None
+        self.seen = 0  # trades used since the start
+        self.aside = 0  # poison values: signs of life, of no use
+        self.changes = 0  # everything else that changed the state: ids set aside, holes, windows, models
+        self.taken = 0  # seen + changes when the last snapshot was taken
+        self.last_id = -1  # newest id delivered, the position in the stream; -1: none
         self.last_ms = 0  # newest trade time, exchange
-        self.dirty = False  # changed since the last snapshot was taken
         self.holes: list[_Hole] = []
 
 
@@ -102,9 +109,8 @@ class Session:
         self.parser = StreamParser(market)
         self._states = {symbol: _Symbol(settings, market, symbol) for symbol in symbols}
         self.newest_ms = 0  # newest trade time of any symbol: the exchange's clock as we know it
-        self.lag_ms = 0  # receive time minus trade time of the newest trade
+        self.newest_recv_ms = 0  # when that trade was received
         self.messages = 0
-        self.trades = 0
         self.windows = 0
         self.gaps = 0
         self.missing = 0  # ids inside gaps that have not come
@@ -148,7 +154,7 @@ class Session:
         actions: list[Action] = []
         for trade in trades:
             state = self._states.get(trade.symbol)
-            if state is not None and state.last_id is not None and trade.trade_id is not None:
+            if state is not None and state.last_id >= 0 and trade.trade_id is not None:
                 if trade.trade_id <= state.last_id:
                     continue
                 if trade.trade_id > state.last_id + 1:
@@ -190,7 +196,7 @@ class Session:
         state = self._states[symbol]
         if state.anomaly is not None:
             state.anomaly.install(model, request)
-            state.dirty = True
+            state.changes += 1
 
     def give_up(self, symbol: str, request: FitRequest) -> None:
         """Note that a fit failed: it is asked for again with the next window."""
@@ -216,26 +222,23 @@ class Session:
         if trade.kind is not self.kind:
             self.rejected["other_kind"] += 1
             return
-        self.trades += 1
-        state.activity += 1
-        state.dirty = True
-        event_ms = trade.event_ms
+        state.seen += 1
+        event_ms, trade_id = trade.event_ms, trade.trade_id
         if state.holes:
-            self._hear(state, trade.trade_id, event_ms)
+            self._hear(state, trade_id, event_ms)
         if event_ms > state.last_ms:
             state.last_ms = event_ms
             if event_ms > self.newest_ms:
                 self.newest_ms = event_ms
-                self.lag_ms = trade.recv_ms - event_ms + self.clock_ahead_ms
-        trade_id = trade.trade_id
-        if trade_id is not None and (state.last_id is None or trade_id > state.last_id):
+                self.newest_recv_ms = trade.recv_ms
+        if trade_id is not None and trade_id > state.last_id:
             state.last_id = trade_id
-        windows = state.aggregator.add(trade)
+        windows = state.add(trade)
         if windows:
             self._close(state, windows, actions)
-        if state.spike is not None:
-            reading = state.spike.step(trade)
-            if reading is not None:
+        if state.step is not None:
+            reading = state.step(trade)
+            if reading is not None and state.spike is not None:
                 actions.append(EmitSignal(state.spike.signal(reading)))
 
     def _other(self, event: StreamEvent, actions: list[Action]) -> None:
@@ -258,7 +261,7 @@ class Session:
             state = self._states.get(event.symbol)
             if state is not None and event.kind == self.kind:
                 state.holes.clear()
-                state.last_id = None
+                state.last_id = -1
         elif isinstance(event, ServerShutdown):
             actions.append(Reconnect("server_shutdown"))
         elif isinstance(event, Ignored):
@@ -268,11 +271,11 @@ class Session:
 
     def _set_aside(self, state: _Symbol, event_id: int) -> None:
         """A poison value: its id counts as seen, so that it opens no hole and moves the position."""
-        state.activity += 1
-        state.dirty = True
+        state.aside += 1
+        state.changes += 1
         if state.holes:
             self._hear(state, event_id, None)
-        if state.last_id is None or event_id > state.last_id:
+        if event_id > state.last_id:
             state.last_id = event_id
 
     # --- windows ------------------------------------------------------------------------------------------------
@@ -295,7 +298,7 @@ class Session:
             if request is not None:
                 fits.append(FitModel(state.symbol, request))
         if verdicts:
-            state.dirty = True
+            state.changes += 1
             newest_end = windows[-1].end_ms
             state.holes = [hole for hole in state.holes if hole.to_ms is None or hole.to_ms >= newest_end]
             actions.append(StoreWindows(tuple(verdicts)))
@@ -305,7 +308,7 @@ class Session:
         self.gaps += 1
         self.missing += last_id - first_id + 1
         state.holes.append(_Hole(first_id, last_id, last_id - first_id + 1, state.last_ms, None))
-        state.dirty = True
+        state.changes += 1
 
     def _hear(self, state: _Symbol, trade_id: int | None, event_ms: int | None) -> None:
         """A late trade shrinks its hole, a newer one bounds it in time. The parser lets no id pass twice."""
@@ -323,9 +326,9 @@ class Session:
     def take_dirty(self, symbols: Iterable[str] | None = None) -> dict[str, dict[str, Any]]:
         """Return the snapshots of those symbols (None: all) that changed since they were last taken, msgpack-ready."""
         asked = self._states.values() if symbols is None else [self._states[symbol] for symbol in symbols]
-        changed = [state for state in asked if state.dirty]
+        changed = [state for state in asked if state.seen + state.changes != state.taken]
         for state in changed:
-            state.dirty = False
+            state.taken = state.seen + state.changes
         return {state.symbol: self._snapshot(state) for state in changed}
 
     def snapshot(self) -> dict[str, dict[str, Any]]:
@@ -349,7 +352,7 @@ class Session:
                 fresh.spike.restore(snapshot["spike"])
             if fresh.anomaly is not None and snapshot["anomaly"] is not None:
                 fresh.anomaly.restore(snapshot["anomaly"])
-            fresh.last_id = snapshot["last_id"]
+            fresh.last_id = int(snapshot["last_id"])
             fresh.last_ms = int(snapshot["last_ms"])
             fresh.holes = [_Hole(*parts) for parts in snapshot["holes"]]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
@@ -377,18 +380,28 @@ class Session:
         }
 
     def _resume_parser(self, state: _Symbol) -> None:
-        if state.last_id is not None:
+        if state.last_id >= 0:
             self.parser.resume({f"{self.kind.value}:{state.symbol}": state.last_id})
 
     # --- what the shell asks ------------------------------------------------------------------------------------
     def position(self, symbol: str) -> tuple[int | None, int]:
         """Return the newest id delivered and the newest trade time of a symbol."""
         state = self._states[symbol]
-        return state.last_id, state.last_ms
+        return (state.last_id if state.last_id >= 0 else None), state.last_ms
+
+    @property
+    def trades(self) -> int:
+        """Trades used since the start."""
+        return sum(state.seen for state in self._states.values())
+
+    @property
+    def lag_ms(self) -> int:
+        """Receipt minus trade time of the newest trade, on the exchange's clock."""
+        return self.newest_recv_ms + self.clock_ahead_ms - self.newest_ms if self.newest_recv_ms else 0
 
     def activity(self) -> dict[str, int]:
         """Return messages by symbol since the start: what the watchdog looks at."""
-        return {symbol: state.activity for symbol, state in self._states.items()}
+        return {symbol: state.seen + state.aside for symbol, state in self._states.items()}
 
     def learning(self) -> dict[str, int]:
         """Return the windows learnt so far by each symbol that has no model yet."""

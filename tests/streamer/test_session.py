@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import json
 from dataclasses import replace
+from pathlib import Path
 
 import hypothesis
 import msgspec
@@ -14,6 +18,7 @@ from shared.detection.forest import FlatForest
 from shared.detection.reading import Detector, Signal
 from shared.detection.window_anomaly import FitRequest, WindowVerdict
 from shared.market.model import Market, Trade, TradeKind
+from shared.settings import Settings
 from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
 from streamer.session import Session
 from tests.streamer.streams import frame, settings, trades
@@ -260,6 +265,7 @@ def test_a_silent_symbols_windows_close_by_the_others_time() -> None:
     (stored,) = session.tick()
     assert isinstance(stored, StoreWindows)
     assert [v.window.symbol for v in stored.verdicts] == ["BTCUSDT"]
+    assert session.activity() == {"BTCUSDT": 1, "ETHUSDT": 1}  # a window that closes is no sign of life
 
 
 def test_a_recording_of_aggregates_is_followed_by_its_own_kind() -> None:
@@ -267,7 +273,7 @@ def test_a_recording_of_aggregates_is_followed_by_its_own_kind() -> None:
     for trade in trades(30):
         session.trade(replace(trade, kind=TradeKind.AGG_TRADE, trade_id=None))
     assert session.trades == 30
-    assert session.snapshot()["BTCUSDT"]["last_id"] is None
+    assert session.snapshot()["BTCUSDT"]["last_id"] == -1
 
 
 def test_only_changed_symbols_are_taken_for_a_checkpoint() -> None:
@@ -278,3 +284,24 @@ def test_only_changed_symbols_are_taken_for_a_checkpoint() -> None:
     session.trade(trades(2)[1])
     assert session.take_dirty(["ETHUSDT"]) == {}
     assert list(session.take_dirty(["ETHUSDT", "BTCUSDT"])) == ["BTCUSDT"]
+
+
+@pytest.mark.recorded
+def test_recorded_frames_and_recorded_trades_say_the_same(recorded_dir: Path) -> None:
+    name, trades_name = "spot_BTCUSDT_20240808T2354Z", "spot_BTCUSDT_trade_20240808T2354Z"
+    expected = json.loads((recorded_dir / "expected.json").read_text())["trades"]
+    session, spikes = Session(Settings(), Market.SPOT, ("BTCUSDT",)), []
+    with gzip.open(recorded_dir / "ws" / f"{name}.frames.jsonl.gz", "rb") as lines:
+        for line in lines:
+            row = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
+            position = session.trades
+            for action in session.receive(bytes(row["frame"]), int(bytes(row["recv_ns"])) // 1_000_000):
+                if isinstance(action, EmitSignal) and action.signal.detector is Detector.TRADE_SPIKE:
+                    spikes.append(position)
+    (known,) = [facts for path, facts in expected.items() if path.endswith(f"{trades_name}.jsonl.gz")]
+    assert session.trades == known["n_trades"]
+    assert len(spikes) == known["n_spikes_10x_prev200"]
+    positions = ",".join(map(str, spikes)).encode()
+    assert hashlib.sha256(positions).hexdigest() == known["spikes_index_sha256"]
+    assert (session.gaps, session.missing) == (0, 0)
+    assert not {reason for reason in session.rejected if not reason.startswith(("ignored:", "not_used:"))}
