@@ -29,6 +29,7 @@ _TRADE, _AGG_TRADE, _BUY, _SELL = TradeKind.TRADE, TradeKind.AGG_TRADE, Side.BUY
 _WireTrade, _combined_trade, _raw_trade = wire.WireTrade, wire.combined_trade.decode, wire.raw_trade.decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _NOT_PLAIN = (*_UNREADABLE, KeyError)  # KeyError: the first trade of a symbol
+_DAY_MS = 86_400_000
 _ANY_FUTURE_MS = 5_000_000_000_000  # 158 years: no limit, and still no time of 14 digits
 
 
@@ -202,7 +203,7 @@ class StreamParser(FollowedTrades):
                 else "time" if event_ms is None else "side"
             )  # fmt: skip
             return [*events, self._set_aside(reason, symbol, kind, id_)]
-        if self._is_future(event_ms, recv_ms):
+        if self._is_future(event_ms, recv_ms, wire.time_ms(row.get("E"))):
             return [*events, self._set_aside("future", symbol, kind, id_)]
         follower = self._follower(kind, symbol)
         if follower is not None and follower.longest < self._length:
@@ -216,7 +217,7 @@ class StreamParser(FollowedTrades):
         if interval != "1m":
             return [self._ignore(f"kline_{interval}" if isinstance(interval, str) else "kline")]
         update = messages.bar_update(self.market, payload)
-        if not isinstance(update, str) and self._is_future(update.bar.open_ms, recv_ms):
+        if not isinstance(update, str) and self._is_future(update.bar.open_ms, recv_ms, wire.time_ms(payload.get("E"))):
             update = "future"
         return self._take("kline", update, data)
 
@@ -265,9 +266,20 @@ class StreamParser(FollowedTrades):
         if self._max_future_ms is not None:
             self._future_ms = self._max_future_ms + ahead_ms
 
-    def _is_future(self, event_ms: int, recv_ms: int) -> bool:
-        # A receipt that is no time at all (a recording without one) says nothing about the future.
-        return recv_ms >= wire.FIRST_MS and event_ms > recv_ms + self._future_ms
+    def _is_future(self, event_ms: int, recv_ms: int, sent_ms: int | None) -> bool:
+        """Tell a poison time from a fast clock: the message's own time (`E`) is the exchange's, and it decides.
+
+        A time close to its message's is no poison, it shows how far the exchange's clock is ahead of ours (a recording
+        played back fast runs away from the wall); only a message that is itself a day ahead is not believed.
+        """
+        if recv_ms < wire.FIRST_MS or event_ms <= recv_ms + self._future_ms:
+            return False  # a receipt that is no time at all (a recording without one) says nothing about the future
+        if self._max_future_ms is None or sent_ms is None:
+            return True
+        if event_ms > sent_ms + self._max_future_ms or sent_ms > recv_ms + self._future_ms + _DAY_MS:
+            return True
+        self._future_ms = max(self._future_ms, sent_ms - recv_ms + self._max_future_ms)
+        return False
 
     # --- small change -------------------------------------------------------------------------------------
     def _take(self, kind: str, result: Any, data: bytes | str) -> list[StreamEvent]:

@@ -201,6 +201,18 @@ def test_the_future_is_refused_unless_our_clock_is_known_to_be_slow() -> None:
     assert isinstance(feed(StreamParser(Market.SPOT, max_future_ms=None), trade(1), trade(2, T=ahead))[1], Trade)
 
 
+def test_a_message_that_is_itself_ahead_shows_a_fast_clock_not_poison() -> None:
+    parser, hour, day = StreamParser(Market.SPOT), 3_600_000, 86_400_000
+    for n in range(1, 60):  # a recording played back faster than the wall
+        assert isinstance(feed(parser, trade(n, T=NOW + n * hour, E=NOW + n * hour + 3))[0], Trade)
+    late = NOW + 60 * hour
+    poison = trade(60, T=late + 400 * day, E=late)
+    assert feed(parser, poison) == [SetAside("future", "BTCUSDT", "trade", 60)]
+    both = trade(61, T=late + 3 * day, E=late + 3 * day)
+    assert feed(parser, both) == [SetAside("future", "BTCUSDT", "trade", 61)]
+    assert isinstance(feed(parser, trade(62, T=late, E=late))[0], Trade)
+
+
 # --- broken messages (F114, F116) ------------------------------------------------------------------------------
 BROKEN = [
     b"", b" ", b"[]", b"null", b"{}", b"1", b'"x"', b"\x00\xff\xfe", combined(trade(2))[:60], b"[" * 200_000,
