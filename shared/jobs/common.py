@@ -66,7 +66,8 @@ def spot_symbols(deps: Dependencies, at_ms: int) -> tuple[str, ...]:
     hour, known = deps.warm.listed
     if hour != at_ms // HOUR_MS or not known:
         listings = deps.market_data.listings(Market.SPOT)
-        known = tuple(sorted(item.symbol for item in listings if item.quote == quote and item.status == "TRADING"))
+        wanted = quote.strip().upper()
+        known = tuple(sorted(item.symbol for item in listings if item.quote == wanted and item.status == "TRADING"))
         deps.warm.listed = (at_ms // HOUR_MS, known)
     return known
 

@@ -9,9 +9,10 @@ from fakes import START_MS, FakeWorld
 from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.reading import Detector
 from shared.errors import ExchangeUnavailable, RestrictedLocation
+from shared.exchange.market_data import Listing
 from shared.jobs import volume_spike
 from shared.market.model import Market
-from shared.settings import UniverseSettings
+from shared.settings import Settings, UniverseSettings
 from shared.storage.bars import BarRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.readings import ReadingRepository
@@ -90,7 +91,7 @@ def test_a_minute_that_the_exchange_skipped_is_not_replaced_by_an_older_one(spik
 
 def test_a_refusing_host_is_asked_no_further_and_the_reason_is_one_text() -> None:
     symbols = tuple(f"S{i}USDT" for i in range(50))
-    settings = msgspec.convert({"exchange": {"max_connections": 1}}, type(FakeWorld().settings))
+    settings = msgspec.convert({"exchange": {"max_connections": 1}}, Settings)
     world = FakeWorld(settings=msgspec.structs.replace(settings, universe=UniverseSettings(spot_symbols=symbols)))
     world.clock.set(NOW)
     world.market.errors["klines"] = RestrictedLocation("not here", status=451)
@@ -123,6 +124,17 @@ def test_rarity_is_judged_against_the_same_minute_of_earlier_hours(spiky: FakeWo
     stored = SignalRepository(spiky.table).latest(Detector.VOLUME_SPIKE)
     assert stored is not None
     assert stored.held_reason == "gate"  # 1 in 40 is not rare enough
+
+
+def test_all_pairs_of_a_quote_are_asked_of_the_listing_once_an_hour() -> None:
+    world = FakeWorld(settings=msgspec.structs.replace(Settings(), universe=UniverseSettings(all="usdt")))
+    for base, quote, status in (("BTC", "USDT", "TRADING"), ("ETH", "BTC", "TRADING"), ("OLD", "USDT", "BREAK")):
+        world.market.listed.append(Listing(Market.SPOT, base + quote, base, quote, status))
+    world.market.fill(Market.SPOT, "BTCUSDT", START_MS, NOW + HOUR_MS)
+    for number in range(3):
+        report = volume_spike.run(world.deps, minute_ms=world.at(NOW + number * MINUTE_MS))
+        assert (report.symbols, report.readings) == (1, 1)
+    assert world.market.calls["listings"] <= 2
 
 
 def test_a_repeat_that_reaches_fewer_symbols_takes_nothing_back(spiky: FakeWorld) -> None:
