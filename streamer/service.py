@@ -39,6 +39,7 @@ from streamer.health import Health, judge
 from streamer.picows_connection import PicowsConnector
 from streamer.session import Session
 from streamer.supervisor import Supervisor
+from streamer.threads import in_daemon_thread
 from streamer.warmup import PastTrades, Position, warm_up
 from streamer.watchdog import Watchdog
 from streamer.worker import Job, Worker
@@ -143,7 +144,7 @@ class StreamerService:
             self._running = False
 
     async def _work(self) -> None:
-        await self._in_thread(self._prepare)
+        await in_daemon_thread(self._prepare)
         self._plan()
         try:
             async with asyncio.TaskGroup() as tasks:
@@ -228,7 +229,7 @@ class StreamerService:
     async def _learn_and_live(self) -> None:
         """Fetch the past while the stream's messages wait, then take them in and go live."""
         if self._settings.streamer.warmup_trades:
-            await self._in_thread(self._warm_up)
+            await in_daemon_thread(self._warm_up)
         while self._held:
             for _ in range(min(2000, len(self._held))):
                 self._receive(*self._held.popleft())
@@ -327,31 +328,6 @@ class StreamerService:
     def _on_loop(self, call: Callable[[], object]) -> None:
         if self._loop is not None and not self._stopping.is_set() and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(call)
-
-    async def _in_thread(self, work: Callable[[], None]) -> None:
-        """Run work on a daemon thread, which a stop need not wait for."""
-        loop = asyncio.get_running_loop()
-        finished: asyncio.Future[None] = loop.create_future()
-
-        def settle(error: BaseException | None) -> None:
-            if not finished.done():
-                if error is None:
-                    finished.set_result(None)
-                else:
-                    finished.set_exception(error)
-
-        def main() -> None:
-            error: BaseException | None = None
-            try:
-                work()
-            except BaseException as exc:
-                error = exc
-            if not loop.is_closed():
-                with suppress(RuntimeError):  # the loop closed first: nobody waits any more
-                    loop.call_soon_threadsafe(settle, error)
-
-        threading.Thread(target=main, name="streamer-prepare", daemon=True).start()
-        await finished
 
     # --- a few times a second -----------------------------------------------------------------------------------
     async def _tick_for_ever(self) -> None:

@@ -35,27 +35,9 @@ from shared.market.model import Market, Trade, TradeKind, Window
 from shared.market.windows import WindowAggregator, WindowConfig
 from shared.settings import Settings
 from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
+from streamer.holes import Hole
 
 SNAPSHOT_VERSION = 1
-
-
-class _Hole:
-    """Ids that have not arrived, and the times between which their trades lie. Closed when all of them came late."""
-
-    __slots__ = ("first_id", "from_ms", "last_id", "missing", "to_ms")
-
-    def __init__(self, first_id: int, last_id: int, missing: int, from_ms: int, to_ms: int | None) -> None:
-        self.first_id = first_id
-        self.last_id = last_id
-        self.missing = missing
-        self.from_ms = from_ms
-        self.to_ms = to_ms  # None until the trade behind the hole is known
-
-    def touches(self, window: Window) -> bool:
-        return self.from_ms < window.end_ms and (self.to_ms is None or self.to_ms >= window.start_ms)
-
-    def to_list(self) -> list[int | None]:
-        return [self.first_id, self.last_id, self.missing, self.from_ms, self.to_ms]
 
 
 class _Symbol:
@@ -83,7 +65,7 @@ class _Symbol:
         self.taken = 0  # seen + changes when the last snapshot was taken
         self.last_id = -1  # newest id delivered, the position in the stream; -1: none
         self.last_ms = 0  # newest trade time, exchange
-        self.holes: list[_Hole] = []
+        self.holes: list[Hole] = []
 
 
 class Session:
@@ -307,7 +289,7 @@ class Session:
     def _open_hole(self, state: _Symbol, first_id: int, last_id: int) -> None:
         self.gaps += 1
         self.missing += last_id - first_id + 1
-        state.holes.append(_Hole(first_id, last_id, last_id - first_id + 1, state.last_ms, None))
+        state.holes.append(Hole(first_id, last_id, last_id - first_id + 1, state.last_ms, None))
         state.changes += 1
 
     def _hear(self, state: _Symbol, trade_id: int | None, event_ms: int | None) -> None:
@@ -354,7 +336,7 @@ class Session:
                 fresh.anomaly.restore(snapshot["anomaly"])
             fresh.last_id = int(snapshot["last_id"])
             fresh.last_ms = int(snapshot["last_ms"])
-            fresh.holes = [_Hole(*parts) for parts in snapshot["holes"]]
+            fresh.holes = [Hole(*parts) for parts in snapshot["holes"]]
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
             return False
         if fresh.anomaly is not None and model is not None:
