@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from local import logs
     from local.asking import exchange_for
     from local.backfilling import backfill_if_needed
-    from local.running import run_until_stopped, stop_signals
+    from local.running import leave, run_until_stopped, stop_signals
     from local.terminal import Terminal
     from local.world import World, own_state, probe
     from shared.alerts.channels.console import ConsoleChannel
@@ -58,8 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
             if stop.is_set():
                 return 0
             with terminal:
-                run_until_stopped(world, terminal, stop, limit_s=arguments.for_seconds)
+                ended = run_until_stopped(world, terminal, stop, limit_s=arguments.for_seconds)
     finally:
         table.close()
         lock.release()
-    return 0
+    return leave(ended)
