@@ -26,7 +26,7 @@ from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
 from shared.alerts.service import AlertService
-from shared.clock import Clock, iso_utc
+from shared.clock import HOUR_MS, Clock, iso_utc
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
@@ -188,6 +188,7 @@ class World:
         jobs = [
             Job("redelivery", redelivery.make_handler(deps)),
             Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
+            Job("tidy", self._tidy, interval_ms=HOUR_MS),
         ]
         if settings.volume_spike.enabled and self.available.spot_symbols:
             jobs.append(Job("volume-spike", volume_spike.make_handler(deps)))
@@ -197,6 +198,10 @@ class World:
         if self.available.futures:
             jobs.append(Job("kline-bars", kline_bars.make_handler(deps)))
         return jobs
+
+    def _tidy(self, event: dict[str, Any], context: Any) -> dict[str, int]:
+        """Delete what has expired: DynamoDB does that by itself, a file does not."""
+        return {"deleted": self.table.purge_expired(self.clock.now_ms() // 1000)}
 
     def _emit(self, detail_type: str, detail: Mapping[str, Any]) -> None:
         """Call the next link of the chain at once, with the event that EventBridge would deliver."""
@@ -250,7 +255,7 @@ class World:
         minutes = [
             f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
             for name, state in self.scheduler.states.items()
-            if name not in ("redelivery", "watchdog")
+            if name not in ("redelivery", "watchdog", "tidy")
         ]
         parts.append("minutes: " + ", ".join(minutes))
         return " | ".join(parts)
