@@ -147,6 +147,7 @@ class World:
         channels: Sequence[Channel],
         available: Availability,
         speed: float = 1.0,
+        every_minute: Callable[[], object] | None = None,
     ) -> None:
         self.settings = msgspec.structs.replace(
             settings, universe=msgspec.structs.replace(settings.universe, spot_symbols=available.spot_symbols, all=None)
@@ -168,6 +169,7 @@ class World:
             BARS_STORED: features.make_handler(lambda: self.deps),
             FEATURES_STORED: sector.make_handler(lambda: self.deps),
         }
+        self._every_minute = every_minute
         self.scheduler = Scheduler(clock, self._jobs(), speed=speed)
         self.streamer = (
             StreamerService(self.settings, market_data, self.alerts, table, clock, symbols=available.spot_symbols)
@@ -190,6 +192,9 @@ class World:
             Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
             Job("tidy", self._tidy, interval_ms=HOUR_MS),
         ]
+        if self._every_minute is not None:
+            own = self._every_minute
+            jobs.append(Job("clock", lambda event, context: own(), delay_ms=30_000))
         if settings.volume_spike.enabled and self.available.spot_symbols:
             jobs.append(Job("volume-spike", volume_spike.make_handler(deps)))
         if settings.order_book.enabled and self.available.spot_symbols:
@@ -255,7 +260,7 @@ class World:
         minutes = [
             f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
             for name, state in self.scheduler.states.items()
-            if name not in ("redelivery", "watchdog", "tidy")
+            if name not in ("redelivery", "watchdog", "tidy", "clock")
         ]
         parts.append("minutes: " + ", ".join(minutes))
         return " | ".join(parts)
