@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from aws_cdk import Stack
+from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
 from aws_cdk import aws_iam as iam
@@ -11,7 +11,7 @@ from aws_cdk import aws_s3 as s3
 from aws_cdk import aws_sns as sns
 from constructs import Construct
 
-from shared.settings import Settings
+from shared.errors import ConfigurationError
 
 TABLE_READ = ("dynamodb:BatchGetItem", "dynamodb:GetItem", "dynamodb:Query")
 # A transaction needs the rights of the writes in it, and the check of a condition is one of them.
@@ -42,13 +42,25 @@ def allow_reports(role: iam.IRole, bucket: s3.IBucket) -> None:
     allow(role, ("s3:PutObject",), bucket.arn_for_objects("reports/*"))
 
 
-def allow_secret(scope: Construct, role: iam.IRole, settings: Settings, name: str) -> None:
-    """Let the role read one secret by its name; the managed key of its store needs no right of its own."""
-    full = settings.aws.secret_prefix + name
+def allow_secret(scope: Construct, role: iam.IRole, setting: str, name: str) -> None:
+    """Let the role read the secret that a setting names; the managed key of its store needs no right of its own.
+
+    Raises:
+        ConfigurationError: the name says no place on AWS.
+    """
     stack = Stack.of(scope)
-    if settings.aws.secret_store == "ssm":  # noqa: S105 - the store's name
-        arn = stack.format_arn(service="ssm", resource="parameter", resource_name=full.lstrip("/"))
+    if name.startswith("/"):
+        arn = stack.format_arn(service="ssm", resource="parameter", resource_name=name.lstrip("/"))
         allow(role, ("ssm:GetParameter",), arn)
-    else:  # its ARN ends with six characters that nobody knows beforehand
-        base = stack.format_arn(service="secretsmanager", resource="secret").rstrip("/")
-        allow(role, ("secretsmanager:GetSecretValue",), f"{base}:{full}-??????")
+    elif name.startswith("secretsmanager:"):  # its ARN ends with six characters that nobody knows beforehand
+        named = stack.format_arn(
+            service="secretsmanager",
+            resource="secret",
+            resource_name=name.removeprefix("secretsmanager:") + "-??????",
+            arn_format=ArnFormat.COLON_RESOURCE_NAME,
+        )
+        allow(role, ("secretsmanager:GetSecretValue",), named)
+    else:
+        raise ConfigurationError(
+            f"{setting} names {name!r}: on AWS name a parameter (/tapewatch/...) or a secret (secretsmanager:...)"
+        )

@@ -55,15 +55,15 @@ class TapewatchStack(Stack):
         self.settings, self.data, self.parts = settings, data, parts
         self.log_days = retention(settings.aws.log_retention_days)
         self.bus = events.EventBus(self, "Bus", description="Tapewatch: from one job to the next")
-        self.dead_letters = sqs.Queue(self, "DeadLetters", enforce_ssl=True, retention_period=Duration.days(14))
-        self.alerts = AlertTopic(self, "Alerts", settings=settings)
+        self.dead_letters = self._dead_letters()
+        self.alerts = AlertTopic(self, "Alerts", settings=settings, dead_letters=self.dead_letters)
         self.variables = {
             variable("storage.table_name"): data.table.table_name,
             variable("storage.bucket_name"): data.bucket.bucket_name,
             variable("alerts.sns.topic_arn"): self.alerts.topic.topic_arn,
             variable("aws.event_bus"): self.bus.event_bus_name,
         }
-        self.watching = Watching(self, "Watching", settings=settings)
+        self.watching = Watching(self, "Watching", settings=settings, dead_letters=self.dead_letters)
         self.functions = {job.name: self._job(job) for job in jobs(settings)}
         self._watch(jobs(settings))
         if settings.alerts.telegram.enabled:
@@ -75,6 +75,13 @@ class TapewatchStack(Stack):
         self.watching.dashboard([one.function for one in self.functions.values()], [self.dead_letters])
         CfnOutput(self, "TopicArn", value=self.alerts.topic.topic_arn)
         CfnOutput(self, "BusName", value=self.bus.event_bus_name)
+
+    def _dead_letters(self) -> sqs.Queue:
+        """Make the queue of what was given up; what is sent back and returns a thousand times is parked."""
+        days = Duration.days(14)
+        parked = sqs.Queue(self, "Parked", enforce_ssl=True, retention_period=days)
+        again = sqs.DeadLetterQueue(queue=parked, max_receive_count=1000)
+        return sqs.Queue(self, "DeadLetters", enforce_ssl=True, retention_period=days, dead_letter_queue=again)
 
     def _job(self, job: Job) -> JobFunction:
         made = JobFunction(
@@ -112,7 +119,7 @@ class TapewatchStack(Stack):
             self,
             "Telegram",
             settings=self.settings,
-            topic=self.alerts.topic,
+            alerts=self.alerts,
             code=self.parts.functions,
             env=self.variables,
             log_days=self.log_days,
@@ -140,7 +147,7 @@ class TapewatchStack(Stack):
         allow_table(role, self.data.table, write=True)
         allow_publish(role, self.alerts.topic)
         if self.settings.alerts.telegram.enabled:  # its commands are read by the streamer, by long poll
-            allow_secret(self, role, self.settings, self.settings.alerts.telegram.bot_token)
+            allow_secret(self, role, "alerts.telegram.bot_token", self.settings.alerts.telegram.bot_token)
 
     def _front_door(self) -> None:
         FrontDoor(

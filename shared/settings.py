@@ -195,8 +195,6 @@ class AwsSettings(Section, frozen=True):
     event_bus: str | None = None  # set by the deployment; none: the account's default bus
     subscriptions: tuple[AwsSubscription, ...] = ()
     alarm_emails: tuple[str, ...] = ()
-    secret_store: Literal["ssm", "secretsmanager"] = "ssm"  # noqa: S105 - where secrets are, not one
-    secret_prefix: str = "/tapewatch/"  # noqa: S105 - before each secret's name
     log_retention_days: int = 14
     dashboard: bool = False  # 3 US dollars a month
     reserved_concurrency: bool = True  # off for accounts whose limit leaves nothing to reserve
@@ -339,8 +337,6 @@ def _check_aws(settings: Settings, refuse: Callable[[str, str], None]) -> None:
         refuse("aws.stack_name", f"must be letters, digits and hyphens, beginning with a letter, is {aws.stack_name!r}")
     if aws.region is not None and not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]", aws.region):
         refuse("aws.region", f"must be a region such as eu-central-1, is {aws.region!r}")
-    if not re.fullmatch(r"/?([A-Za-z0-9_.-]+/)*", aws.secret_prefix):
-        refuse("aws.secret_prefix", f"must be empty or end with a slash, as in /tapewatch/, is {aws.secret_prefix!r}")
     if aws.log_retention_days not in _RETENTIONS:
         refuse("aws.log_retention_days", f"must be one of {', '.join(map(str, _RETENTIONS))}")
     for number, subscription in enumerate(aws.subscriptions):

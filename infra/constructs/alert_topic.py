@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from aws_cdk import Duration
+from aws_cdk import aws_iam as iam
 from aws_cdk import aws_kms as kms
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
@@ -26,8 +27,9 @@ TELEGRAM_TRIES = 5
 class AlertTopic(Construct):
     """The topic and its subscribers; e-mail addresses must confirm within two days."""
 
-    def __init__(self, scope: Construct, id_: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, id_: str, *, settings: Settings, dead_letters: sqs.IQueue) -> None:
         super().__init__(scope, id_)
+        self.dead_letters = dead_letters
         # The managed key costs nothing, and every principal of the account that may use SNS may use it.
         self.topic = sns.Topic(
             self, "Topic", enforce_ssl=True, master_key=kms.Alias.from_alias_name(self, "Key", "alias/aws/sns")
@@ -41,7 +43,17 @@ class AlertTopic(Construct):
                 endpoint=one.endpoint,
                 filter_policy={name: list(values) for name, values in one.filter.items()} or None,
                 raw_message_delivery=True if one.protocol in RAW else None,
+                redrive_policy={"deadLetterTargetArn": dead_letters.queue_arn},
             )
+        # What a subscriber does not take after SNS's own attempts is kept.
+        dead_letters.add_to_resource_policy(
+            iam.PolicyStatement(
+                actions=["sqs:SendMessage"],
+                principals=[iam.ServicePrincipal("sns.amazonaws.com")],
+                resources=[dead_letters.queue_arn],
+                conditions={"ArnEquals": {"aws:SourceArn": self.topic.topic_arn}},
+            )
+        )
 
 
 class TelegramSender(Construct):
@@ -53,7 +65,7 @@ class TelegramSender(Construct):
         id_: str,
         *,
         settings: Settings,
-        topic: sns.ITopic,
+        alerts: AlertTopic,
         code: lambda_.Code,
         env: Mapping[str, str],
         log_days: logs.RetentionDays,
@@ -69,7 +81,9 @@ class TelegramSender(Construct):
             retention_period=Duration.days(1),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=TELEGRAM_TRIES),
         )
-        topic.add_subscription(subscriptions.SqsSubscription(queue, raw_message_delivery=True))
+        alerts.topic.add_subscription(
+            subscriptions.SqsSubscription(queue, raw_message_delivery=True, dead_letter_queue=alerts.dead_letters)
+        )
         sender = LoggedFunction(
             self,
             "Sender",
@@ -91,4 +105,4 @@ class TelegramSender(Construct):
             ("sqs:ChangeMessageVisibility", "sqs:DeleteMessage", "sqs:GetQueueAttributes", "sqs:ReceiveMessage"),
             queue.queue_arn,
         )
-        allow_secret(self, sender.role, settings, settings.alerts.telegram.bot_token)
+        allow_secret(self, sender.role, "alerts.telegram.bot_token", settings.alerts.telegram.bot_token)

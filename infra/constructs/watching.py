@@ -9,6 +9,7 @@ from aws_cdk import aws_cloudwatch as cw
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_sns as sns
+from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -25,15 +26,13 @@ METRICS_OF_AN_EXPRESSION = 10  # CloudWatch's limit
 class Watching(Construct):
     """The alarms, their topic and, where it is switched on, the dashboard."""
 
-    def __init__(self, scope: Construct, id_: str, *, settings: Settings) -> None:
+    def __init__(self, scope: Construct, id_: str, *, settings: Settings, dead_letters: sqs.IQueue) -> None:
         super().__init__(scope, id_)
         self._settings = settings
         # Alarms cannot publish through the account's managed SNS key, so this topic has none; it carries no secret.
         self.topic = sns.Topic(self, "Topic", enforce_ssl=True)
-        for number, address in enumerate(settings.aws.alarm_emails):
-            sns.Subscription(
-                self, f"Email{number}", topic=self.topic, protocol=sns.SubscriptionProtocol.EMAIL, endpoint=address
-            )
+        for address in settings.aws.alarm_emails:
+            self.topic.add_subscription(subscriptions.EmailSubscription(address, dead_letter_queue=dead_letters))
         self.alarms: list[cw.Alarm] = []
 
     def streamer(self) -> None:

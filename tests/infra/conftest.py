@@ -39,7 +39,7 @@ FULL = {
         "streamer": {"spot": True},
     },
     "streamer": {"shards": 3},
-    "alerts": {"telegram": {"enabled": True, "chat_id": 7}},
+    "alerts": {"telegram": {"enabled": True, "chat_id": 7, "bot_token": "/tapewatch/telegram-bot-token"}},
 }
 
 
@@ -60,14 +60,17 @@ class Synth:
         return dict(self.main.find_resources(kind))
 
 
-def make_synth(settings: Settings, code_folder: Path, region: str | None = None) -> Synth:
+def parts(code_folder: Path) -> Parts:
     code_folder.mkdir(exist_ok=True)
     (code_folder / "index.py").write_text("")
+    code = lambda_.Code.from_asset(str(code_folder))
+    return Parts(code, code, "1", ecs.ContainerImage.from_registry("example/streamer:1"), TOKEN_SHA256)
+
+
+def make_synth(settings: Settings, code_folder: Path, region: str | None = None) -> Synth:
     settings, notes = effective(settings, region)
     app = App(context=context(), analytics_reporting=False)
-    code = lambda_.Code.from_asset(str(code_folder))
-    parts = Parts(code, code, "1", ecs.ContainerImage.from_registry("example/streamer:1"), TOKEN_SHA256)
-    data, main = build(app, settings, parts, notes)
+    data, main = build(app, settings, parts(code_folder), notes)
     return Synth(Template.from_stack(data), Template.from_stack(main), app)
 
 
