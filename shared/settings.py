@@ -168,6 +168,7 @@ class ApiSettings(Section, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8080
     token_secret: str | None = None
+    open_reads: bool = False  # reads need no token although one is set
 
 
 class AwsSettings(Section, frozen=True):

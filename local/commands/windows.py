@@ -24,7 +24,7 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from local import window_analysis
+    from shared.jobs import window_analysis
     from local.durations import since_ms
     from local.world import open_state
     from shared.clock import HOUR_MS, SystemClock
