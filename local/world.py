@@ -31,6 +31,7 @@ from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
 from shared.market.model import Market
+from shared.market.universe import normalize_symbol
 from shared.settings import Settings
 from shared.storage.objects import FolderObjects
 from shared.storage.sqlite import SqliteTable
@@ -110,6 +111,7 @@ def probe(settings: Settings, market_data: MarketData) -> Availability:
     if settings.universe.all:
         quote = settings.universe.all.upper()
         wanted = tuple(sorted(s for s, one in listed.items() if one.quote == quote and one.status == "TRADING"))
+    wanted = tuple(dict.fromkeys(normalize_symbol(symbol, listed) for symbol in wanted))
     known = tuple(symbol for symbol in wanted if symbol in listed)
     found = Availability(known, tuple(symbol for symbol in wanted if symbol not in listed))
     for symbol in found.unknown:
