@@ -7,7 +7,7 @@
     python3 start.py lock          write the lock files anew from pyproject.toml (needs uv)
     python3 start.py COMMAND ...   any other tapewatch command
 
-Everything lands in the folder .venv beside this file. With `uv` on the PATH it is used; else venv and pip.
+Everything lands in the folder .venv beside this file (or in the one that TAPEWATCH_VENV names). With `uv` on the PATH it is used; else venv and pip.
 The lock files carry hashes and no addresses, so both installers fetch the very same packages.
 """
 
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("TAPEWATCH_VENV", ".venv")
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCKS = {"run": "requirements.lock", "test": "requirements-test.lock", "dev": "requirements-dev.lock"}

@@ -229,9 +229,14 @@ def check(settings: Settings) -> None:
         if not 0 < value <= 1:
             refuse(path, f"must lie in (0, 1], is {value}")
 
+    for symbol in settings.universe.spot_symbols:
+        if not symbol or len(symbol) > 40 or not symbol.isprintable():
+            refuse("universe.spot_symbols", f"holds {symbol!r}, which is no symbol")
     seen: dict[str, str] = {}
     for sector, symbols in settings.sectors.items():
         for symbol in symbols:
+            if not symbol or len(symbol) > 40 or not symbol.isprintable():
+                refuse(f"universe.sectors.{sector}", f"holds {symbol!r}, which is no symbol")
             if symbol in seen:
                 refuse(f"universe.sectors.{sector}", f"repeats {symbol}, which already stands in {seen[symbol]}")
             seen[symbol] = sector
