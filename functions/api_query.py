@@ -103,7 +103,8 @@ def read_span(
         start_ms = parse_when(query["since"], now_ms)
     else:
         wanted = whole(query.get("minutes"), "minutes", minutes, most_minutes)
-        start_ms = end_ms - wanted * MINUTE_MS
+        last_ms = end_ms if "until" in query else now_ms // MINUTE_MS * MINUTE_MS
+        start_ms = last_ms - wanted * MINUTE_MS
     if start_ms > end_ms:
         raise UsageError("since must not lie after until")
     cursor = decode_cursor(query.get("cursor"))

@@ -23,7 +23,8 @@ def read_feed(
     """Return up to `limit` kept rows, newest first, and the cursor to go on from (None: nothing is left).
 
     The work of one call is bounded: a filter that keeps almost nothing may answer fewer rows than asked, or none,
-    together with a cursor. `work` bounds the rows looked at (about 10 us each) tighter than 25 pages. A cursor is the last row looked at, so going on neither repeats nor skips a row.
+    together with a cursor. `work` bounds the rows looked at (about 10 us each) tighter than 25 pages do. A cursor is
+    the last row looked at, so going on neither repeats nor skips a row.
     """
     page = max(50, min(500, 2 * limit))
     if work is not None:
