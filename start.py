@@ -7,8 +7,8 @@
     python3 start.py lock          write the lock files anew from pyproject.toml (needs uv)
     python3 start.py COMMAND ...   any other tapewatch command
 
-Everything lands in the folder .venv beside this file (or in the one that TAPEWATCH_VENV names). With `uv` on the PATH it is used; else venv and pip.
-The lock files carry hashes and no addresses, so both installers fetch the very same packages.
+Everything lands in the folder .venv beside this file (TAPEWATCH_VENV names another). With `uv` on the PATH it is used;
+else venv and pip. The lock files carry hashes and no addresses, so both installers fetch the very same packages.
 """
 
 import hashlib
