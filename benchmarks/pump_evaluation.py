@@ -123,7 +123,8 @@ class Model:
         """Return probabilities (n,)."""
         if not len(features):
             return np.zeros(0)
-        return 1 / (1 + np.exp(-((features - self.centres) / self.scales @ self.weights + self.intercept)))
+        scores: np.ndarray = (features - self.centres) / self.scales @ self.weights + self.intercept
+        return np.asarray(1 / (1 + np.exp(-scores)))
 
 
 def fit(events: Sequence[Event]) -> Model:
@@ -210,9 +211,14 @@ def nested(events: Sequence[Event], seconds: int, seed: int) -> Figures:
         grid = np.linspace(0.1, 0.95, 35)
         chosen = max(grid, key=lambda t: measure(inner, scores, seconds, float(t)).f1)
         parts.append(measure(outer, [model.score(event.features) for event in outer], seconds, float(chosen)))
-    total = [sum(getattr(part, name) for part in parts) for name in ("events", "hits", "loose", "false_alarms")]
-    delays = tuple(d for part in parts for d in part.delays_s)
-    return Figures(*total, sum(part.days for part in parts), delays)
+    return Figures(
+        events=sum(part.events for part in parts),
+        hits=sum(part.hits for part in parts),
+        loose=sum(part.loose for part in parts),
+        false_alarms=sum(part.false_alarms for part in parts),
+        days=sum(part.days for part in parts),
+        delays_s=tuple(delay for part in parts for delay in part.delays_s),
+    )
 
 
 def main() -> None:

@@ -8,9 +8,10 @@ probability. Nothing in them knows the time of day or the size of the coin. Figu
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping
+from dataclasses import astuple, dataclass, field
 from math import exp, isfinite, log, sqrt
+from typing import Any
 
 from shared.detection import pump_weights
 from shared.detection.reading import Detector, Direction, Signal, Status
@@ -24,6 +25,7 @@ _DELAY = _MINUTE  # chunks before a chunk joins the history, so that a burst is 
 _SHARE = 1e-3  # of the mean chunk: what is added to both sides of a ratio so that an empty past divides nothing
 _LEAST_RUSH = 3  # distinct buying milliseconds below which a chunk is not judged
 _LEAST_RISE = 0.002
+_PLAIN = ("last_buy_ms", "fills", "first", "closed", "quiet_until_ms", "last_close")
 
 FEATURES = (
     "z_buy", "lz_trades", "sweeps", "buyers_25s", "rise_60s", "buy_300s", "buyers_300s",
@@ -162,6 +164,29 @@ class PumpDetector:
             rule_version=pump_weights.VERSION,
             strength=max(1.0, reading.score / self.settings.threshold),
         )
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state, JSON-ready, so that a restart need not warm up again."""
+        return {
+            "now": None if self._now is None else astuple(self._now),
+            "recent": [astuple(chunk) for chunk in self._recent],
+            "waiting": [astuple(chunk) for chunk in self._waiting],
+            "hours": [astuple(hour) for hour in self._hours],
+            **{name: getattr(self, f"_{name}") for name in _PLAIN},
+        }
+
+    def restore(self, state: Mapping[str, Any]) -> None:
+        """Continue from a snapshot.
+
+        Raises:
+            KeyError, TypeError: not a snapshot of this version.
+        """
+        now = None if state["now"] is None else _Chunk(*state["now"])
+        recent, waiting = (deque(_Chunk(*row) for row in state[name]) for name in ("recent", "waiting"))
+        hours, plain = deque(_Hour(*row) for row in state["hours"]), {name: state[name] for name in _PLAIN}
+        self._now, self._recent, self._waiting, self._hours = now, recent, waiting, hours
+        for name, value in plain.items():
+            setattr(self, f"_{name}", value)
 
     def _close(self) -> PumpReading | None:
         chunk, self._now = self._now, None

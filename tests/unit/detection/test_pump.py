@@ -131,6 +131,18 @@ def test_cutting_the_input_changes_nothing_said_before(cut):
     assert [part.step(one) for one in trades[:cut]] == [whole.step(one) for one in trades][:cut]
 
 
+@given(cut=st.integers(0, 600))
+def test_a_restart_changes_nothing(cut):
+    trades = quiet(2) + rush(START_MS + 2 * HOUR_MS)
+    cut = len(trades) - cut
+    whole, before = PumpDetector(SOON, Market.SPOT, "ABCBTC"), PumpDetector(SOON, Market.SPOT, "ABCBTC")
+    for one in trades[:cut]:
+        before.step(one)
+    after = PumpDetector(SOON, Market.SPOT, "ABCBTC")
+    after.restore(json.loads(json.dumps(before.snapshot())))
+    assert [after.step(one) for one in trades[cut:]] == [whole.step(one) for one in trades][cut:]
+
+
 @given(rows=st.lists(st.tuples(st.integers(0, 1_500), st.floats(), st.floats(), st.booleans()), max_size=60))
 def test_survives_every_float(rows):
     detector, now = PumpDetector(PumpSettings(warmup_hours=0.0), Market.SPOT, "ABCBTC"), START_MS
