@@ -493,7 +493,7 @@
     if (!state.symbol) { state.market = universe.spot.length ? "spot" : "usdm"; state.symbol = universe.spot[0] || universe.benchmark; }
     showChoice();
     $("symbol").addEventListener("change", (event) => { const [market, ...rest] = event.target.value.split("|"); choose(rest.join("|"), market); });
-    $("f-detector").append(...Object.keys(NAMES).filter((name) => name !== "pump").map((name) => el("option", { value: name }, called(name))));
+    $("f-detector").append(...Object.keys(NAMES).map((name) => el("option", { value: name }, called(name))));
     for (const [id, name] of [["f-show", "show"], ["f-detector", "detector"], ["f-direction", "direction"], ["f-symbol", "filter"]]) {
       $(id).value = state[name];
       let timer = 0;
