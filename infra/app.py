@@ -79,7 +79,7 @@ def real_parts(settings: Settings) -> Parts:
         image = ecs.ContainerImage.from_asset(
             str(image_folder(settings)), platform=ecr_assets.Platform.LINUX_ARM64, asset_name="tapewatch-streamer"
         )
-    token = token_hash(settings) if settings.api.enabled and settings.api.read_token else None
+    token = token_hash(settings) if settings.api.enabled and not settings.api.open_reads else None
     return Parts(code(functions), code(page), content_digest(page)[:16], image, token)
 
 

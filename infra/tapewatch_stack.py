@@ -161,7 +161,7 @@ class TapewatchStack(Stack):
             log_days=self.log_days,
             reserve=self.settings.aws.reserved_concurrency,
             dead_letters=self.dead_letters,
-            token_sha256=self.parts.token_sha256 if self.settings.api.read_token else None,
+            token_sha256=None if self.settings.api.open_reads else self.parts.token_sha256,
         )
 
     def _api_env(self) -> dict[str, str]:

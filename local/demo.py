@@ -31,7 +31,17 @@ from shared.settings import (
 )
 from shared.storage.sqlite import SqliteTable
 
-KINDS = frozenset(detector.value for detector in Detector if detector is not Detector.SYSTEM)
+KINDS = frozenset(
+    detector.value
+    for detector in (
+        Detector.VOLUME_SPIKE,
+        Detector.TRADE_SPIKE,
+        Detector.ORDER_BOOK_IMBALANCE,
+        Detector.SECTOR_INITIATOR,
+        Detector.SECTOR_DIFFUSION,
+        Detector.WINDOW_ANOMALY,
+    )
+)
 
 
 def demo_settings(exchange: LocalExchange, market: SimulatedMarket, folder: Path, port: int) -> Settings:

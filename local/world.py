@@ -21,6 +21,7 @@ os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
 os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 
 from functions import api, features, kline_bars, order_book, redelivery, sector, volume_spike, watchdog
+from functions.api_access import OneTimeAccess
 from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
@@ -31,6 +32,7 @@ from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
 from shared.market.model import Market
+from shared.market.universe import normalize_symbol
 from shared.settings import Settings
 from shared.storage.objects import FolderObjects
 from shared.storage.sqlite import SqliteTable
@@ -110,6 +112,7 @@ def probe(settings: Settings, market_data: MarketData) -> Availability:
     if settings.universe.all:
         quote = settings.universe.all.upper()
         wanted = tuple(sorted(s for s, one in listed.items() if one.quote == quote and one.status == "TRADING"))
+    wanted = tuple(dict.fromkeys(normalize_symbol(symbol, listed) for symbol in wanted))
     known = tuple(symbol for symbol in wanted if symbol in listed)
     found = Availability(known, tuple(symbol for symbol in wanted if symbol not in listed))
     for symbol in found.unknown:
@@ -164,6 +167,7 @@ class World:
             clock=clock,
             objects=FolderObjects(self.settings.storage.objects_path),
             emit=self._emit,
+            live=lambda: None if self.streamer is None else self.streamer.status(),
         )
         self._chain: Mapping[str, Callable[[dict[str, Any], Any], Any]] = {
             BARS_STORED: features.make_handler(lambda: self.deps),
@@ -178,7 +182,10 @@ class World:
         )
         self.api = (
             ApiServer(
-                api.make_handler(lambda: self.deps), clock, host=self.settings.api.host, port=self.settings.api.port
+                api.make_handler(lambda: self.deps, OneTimeAccess()),
+                clock,
+                host=self.settings.api.host,
+                port=self.settings.api.port,
             )
             if self.settings.api.enabled
             else None

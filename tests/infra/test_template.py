@@ -258,7 +258,7 @@ def test_reads_need_the_token_and_nothing_else_passes(synth: Synth, synth_of: Ca
     cache = policies[api["CachePolicyId"]["Ref"]]["Properties"]["CachePolicyConfig"]
     assert (cache["DefaultTTL"], cache["MaxTTL"]) == (2, 2)
     assert cache["ParametersInCacheKeyAndForwardedToOrigin"]["QueryStringsConfig"]["QueryStringBehavior"] == "all"
-    open_door = synth_of({"api": {"read_token": False}})
+    open_door = synth_of({"api": {"open_reads": True}})
     [config] = [
         one["Properties"]["DistributionConfig"] for one in open_door.of("AWS::CloudFront::Distribution").values()
     ]  # fmt: skip

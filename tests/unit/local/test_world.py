@@ -63,6 +63,14 @@ def test_an_unknown_symbol_is_named_and_left_out() -> None:
     ]
 
 
+def test_symbols_are_taken_as_people_type_them() -> None:
+    settings = parse_settings(
+        {"universe": {"spot_symbols": [" btc", "ethusdt", "BTCUSDT"], "sectors": {"P": ["zecusdt"]}}}
+    )
+    assert settings.futures_symbols == ("BTCUSDT", "ZECUSDT")
+    assert probe(settings, exchange()).spot_symbols == ("BTCUSDT", "ETHUSDT")
+
+
 def test_all_takes_every_trading_pair_of_the_quote() -> None:
     found = probe(parse_settings({"universe": {"all": "usdt"}}), exchange())
     assert found.spot_symbols == ("BTCUSDT", "ETHUSDT")
