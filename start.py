@@ -69,7 +69,9 @@ def main() -> int:
     if words[0] == "setup":
         return 0
     if words[0] == "test":
-        return run([PYTHON, "-m", "pytest", "-n", "auto", "-m", "not slow and not aws and not dynamodb_local", *words[1:]])
+        return run(
+            [PYTHON, "-m", "pytest", "-n", "auto", "-m", "not slow and not aws and not dynamodb_local", *words[1:]]
+        )
     if words[0] == "synth":
         return run([PYTHON, "-m", "infra.app", *words[1:]])
     return run([PYTHON, "-m", "local.cli", *words])

@@ -61,7 +61,7 @@ def build(app: App, settings: Settings, parts: Parts, notes: tuple[str, ...] = (
         synthesizer=synthesizer(),
         description="Tapewatch: everything that can be made again",
     )
-    Tags.of(app).add("application", "tapewatch")
+    Tags.of(app).add("application", "tapewatch", exclude_resource_types=["AWS::SSM::Parameter"])
     acknowledge_all(name, data, main)
     return data, main
 

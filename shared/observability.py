@@ -31,8 +31,8 @@ METRICS: Mapping[str, str] = {
 """Every metric that exists: a count per run, or seconds where the name says so."""
 
 ALWAYS = frozenset({"StreamerDataAgeSeconds", "ComponentsSilent"})
-"""Published even when 0, because an alarm takes their absence for trouble. The others cost nothing while nothing happens:
-CloudWatch charges a metric by the hours in which it is sent."""
+"""Published even when 0, because an alarm takes their absence for trouble. The others cost nothing while nothing
+happens: CloudWatch charges a metric by the hours in which it is sent."""
 
 
 def make_logger(stream: TextIO | None = None) -> Logger:

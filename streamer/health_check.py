@@ -1,4 +1,4 @@
-"""The container's health check: 0 while the streamer runs and trades come. Standard library only, so it starts in 20 ms.
+"""The container's health check: 0 while the streamer runs and trades come. Standard library only: it starts in 20 ms.
 
 A streamer that is alive but hears nothing for five minutes is not healthy; a quiet market is given fifteen.
 """

@@ -92,7 +92,8 @@ class Streamer(Construct):
         made = {}
         for name, value in env.items():
             word = "".join(part.capitalize() for part in name.lower().split("_") if part)
-            parameter = ssm.StringParameter(self, f"{word}{index}", string_value=value)
+            path = f"/{self.settings.aws.stack_name}/streamer{index}/{name}"
+            parameter = ssm.StringParameter(self, f"{word}{index}", parameter_name=path, string_value=value)
             made[name] = ecs.Secret.from_ssm_parameter(parameter)
         return made
 
