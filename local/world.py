@@ -170,7 +170,15 @@ class World:
         }
         self.scheduler = Scheduler(clock, self._jobs(), speed=speed)
         self.streamer = (
-            StreamerService(self.settings, market_data, self.alerts, table, clock, symbols=available.spot_symbols)
+            StreamerService(
+                self.settings,
+                market_data,
+                self.alerts,
+                table,
+                clock,
+                symbols=available.spot_symbols,
+                owner="local",  # the state file's lock sees to it that there is only one
+            )
             if available.spot_symbols and (self.settings.trade_spike.enabled or self.settings.window_anomaly.enabled)
             else None
         )

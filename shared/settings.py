@@ -159,6 +159,8 @@ class StreamerSettings(Section, frozen=True):
     warmup_trades: bool = True  # fill the windows from past trades where the exchange serves them
     warmup_hours: float = 5.0
     heartbeat_seconds: float = 5.0
+    lease_seconds: float = 5.0  # a streamer silent for this long is replaced by the one that stands by
+    liquidations: bool = True  # sum the futures' forced orders by minute, for the sector detector
     shards: int = 1
     shard_index: int = 0
 
@@ -288,5 +290,7 @@ def check(settings: Settings) -> None:
     if not 0 <= settings.api.port <= 65535:
         refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
     positive("streamer.shards", settings.streamer.shards)
+    if not 1 <= settings.streamer.lease_seconds <= 300:
+        refuse("streamer.lease_seconds", f"must lie in 1..300, is {settings.streamer.lease_seconds}")
     if not 0 <= settings.streamer.shard_index < settings.streamer.shards:
         refuse("streamer.shard_index", f"must lie in 0..{settings.streamer.shards - 1}")

@@ -99,15 +99,27 @@ class WindowAnomalyDetector:
     def learnt(self) -> int:
         return self._learnt
 
-    def step(self, window: Window) -> WindowVerdict:
-        """Judge a window, then learn it; an incomplete one or one with bad numbers is neither scored nor learnt."""
+    @staticmethod
+    def scorable(window: Window) -> bool:
+        """Tell whether a window is judged and learnt at all: complete, not empty, with numbers that are numbers."""
+        return window.complete and window.trade_count >= 1 and all(map(isfinite, window_features(window)))
+
+    def step(self, window: Window, raw_score: float | None = None) -> WindowVerdict:
+        """Judge a window, then learn it; an incomplete one or one with bad numbers is neither scored nor learnt.
+
+        Args:
+            raw_score: what the present model's `score` says of the window, where that is known already: whoever
+                judges many symbols at once asks `score_many`.
+        """
         features = window_features(window)
-        if not window.complete or window.trade_count < 1 or not all(map(isfinite, features)):
+        if not self.scorable(window):
             self.skipped += 1
             return WindowVerdict(window, None, None, None, Status.UNSCORABLE)
         score = threshold = flagged = None
         if self.model is not None:
-            score = float(self.model.score((features,))[0]) + SCORE_OFFSET
+            if raw_score is None:
+                raw_score = float(self.model.score((features,))[0])
+            score = raw_score + SCORE_OFFSET
             threshold = self._quantile.threshold()
             flagged = self._quantile.flags(score)
         self._buffer.append(features)
@@ -189,6 +201,27 @@ class WindowAnomalyDetector:
             "buffer": [list(features) for features in self._buffer],
             "calibration": self._quantile.snapshot(),
         }
+
+    def counters(self) -> dict[str, int]:
+        """Return what cannot be worked out from the stored windows."""
+        return {"version": 1, "learnt": self._learnt, "fitted_after": self.fitted_after, "skipped": self.skipped}
+
+    def restore_counters(self, state: Mapping[str, Any]) -> None:
+        """Take over the counters of a later moment than the snapshot's, once its windows have been relearnt.
+
+        Raises:
+            ValueError: they are of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError("unknown version of a window-anomaly snapshot")
+        self._learnt, self.fitted_after, self.skipped = state["learnt"], state["fitted_after"], state["skipped"]
+
+    def relearn(self, features: tuple[float, ...], score: float | None) -> None:
+        """Learn a window that was judged before, from its stored row: the buffer and the calibration as they were."""
+        if score is not None:
+            self._quantile.flags(score)
+        self._buffer.append(tuple(float(value) for value in features))
+        self._learnt += 1
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a snapshot; without a stored model the next fit is due as soon as the buffer allows.
