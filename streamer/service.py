@@ -54,6 +54,7 @@ LAG_MS = 5_000  # further behind than this, the stream is dropped and what it he
 LAG_S = 3.0
 HELD_MESSAGES = 500_000  # that many wait at most while the past is fetched, some 100 MB; then the past is cut short
 COMPONENT = "streamer"
+_NO_LAG_MS = 1 << 60
 
 
 class SignalSink(Protocol):
@@ -127,6 +128,7 @@ class StreamerService:
         self._recv_before = 0
         self._unsaved: set[str] = set()  # symbols without a stored position
         self._lag_since_s: float | None = None
+        self._least_lag_ms = _NO_LAG_MS
         self._lag_drops = 0
         self._probed_s = 0.0
         self._rate: list[tuple[float, int]] = []
@@ -464,14 +466,18 @@ class StreamerService:
 
     def _watch_lag(self, now_s: float) -> None:
         """Drop a stream that stays too far behind: what it holds is fetched over REST, which is faster."""
-        if self.session.lag_ms <= LAG_MS or not self._supervisors or not self._fresh_data:
+        lag_ms = self.session.lag_ms
+        # Behind what it has been: the clocks of a recording and of this machine may be years apart.
+        self._least_lag_ms = min(lag_ms, self._least_lag_ms) if self.session.newest_recv_ms else self._least_lag_ms
+        if lag_ms - self._least_lag_ms <= LAG_MS or not self._fresh_data:
             self._lag_since_s = None
         elif self._lag_since_s is None:
             self._lag_since_s = now_s
         elif now_s - self._lag_since_s > LAG_S:
             self._lag_since_s = None
             self._lag_drops += 1
-            logger.warning("stream_behind", extra={"lag_ms": self.session.lag_ms})
+            self._least_lag_ms = _NO_LAG_MS
+            logger.warning("stream_behind", extra={"lag_ms": lag_ms})
             for supervisor, _, _ in self._supervisors:
                 supervisor.replace("behind")
 
