@@ -30,7 +30,9 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
 
     from shared.alerts.channels.channel import Channel
     from shared.alerts.channels.sns import SnsChannel
+    from shared.alerts.lanes import Threads
     from shared.alerts.service import AlertService
+    from shared.alerts.wiring import messengers
     from shared.exchange.binance.rest import BinanceMarketData
     from shared.exchange.binance.transport import RequestsTransport
     from shared.storage.dynamodb import DynamoTable
@@ -51,6 +53,7 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
     sns = settings.alerts.sns
     if sns.enabled and sns.topic_arn:
         channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn))
+    channels += messengers(settings, clock, table)
     objects = None
     if settings.storage.bucket_name:
         objects = S3Objects(boto3.client("s3", region_name=region, config=config), settings.storage.bucket_name)
@@ -63,7 +66,7 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
             ban_store=NotBeforeRepository(table),
         ),
         table=table,
-        alerts=AlertService.on_table(table, channels, settings, clock),
+        alerts=AlertService.on_table(table, channels, settings, clock, lanes=Threads()),
         clock=clock,
         objects=objects,
         emit=event_bridge(lambda: boto3.client("events", region_name=region, config=config)),

@@ -25,6 +25,7 @@ from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
+from shared.alerts.lanes import Threads
 from shared.alerts.service import AlertService
 from shared.clock import Clock, iso_utc
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
@@ -154,7 +155,7 @@ class World:
         self.clock = clock
         self.table = table
         self.available = available
-        self.alerts = AlertService.on_table(table, channels, self.settings, clock)
+        self.alerts = AlertService.on_table(table, channels, self.settings, clock, lanes=Threads())
         self.deps = Dependencies(
             settings=self.settings,
             market_data=market_data,
@@ -233,6 +234,7 @@ class World:
         ended = [self.scheduler.stop(timeout_s=1.0)]
         if self.streamer is not None:
             ended.append(bool(self.streamer.stop()))
+        ended.append(self.alerts.settle(1.0))  # what a channel is still sending stays in the outbox
         if self.api is not None:
             self.api.stop(timeout_s=1.0)
         return all(ended)

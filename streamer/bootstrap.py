@@ -30,7 +30,9 @@ def production_service(
 
     from shared.alerts.channels.channel import Channel
     from shared.alerts.channels.sns import SnsChannel
+    from shared.alerts.lanes import Threads
     from shared.alerts.service import AlertService
+    from shared.alerts.wiring import messengers
     from shared.exchange.binance.rest import BinanceMarketData
     from shared.exchange.binance.transport import RequestsTransport
     from shared.storage.dynamodb import DynamoTable
@@ -44,12 +46,13 @@ def production_service(
     sns = settings.alerts.sns
     if sns.enabled and sns.topic_arn:
         channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn))
+    channels += messengers(settings, clock, table)
     transport = RequestsTransport(settings.exchange.max_connections)
     market_data = BinanceMarketData(settings.exchange, transport, clock, ban_store=NotBeforeRepository(table))
     return StreamerService(
         settings,
         market_data,
-        AlertService.on_table(table, channels, settings, clock),
+        AlertService.on_table(table, channels, settings, clock, lanes=Threads()),
         table,
         clock,
         symbols=symbols_to_stream(settings, market_data),

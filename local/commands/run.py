@@ -30,6 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     from local.terminal import Terminal
     from local.world import World, own_state, probe
     from shared.alerts.channels.console import ConsoleChannel
+    from shared.alerts.wiring import messengers
     from shared.clock import SystemClock
     from shared.settings_loader import load_settings
 
@@ -48,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
                 clock=clock,
                 table=table,
                 market_data=market_data,
-                channels=[ConsoleChannel(terminal.alert)],
+                channels=[ConsoleChannel(terminal.alert), *messengers(settings, clock, table)],
                 available=available,
             )
             for note in available.notes:
