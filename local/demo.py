@@ -23,6 +23,7 @@ from shared.alerts.wiring import messengers
 from shared.clock import MINUTE_MS, ScaledClock, floor_minute_ms
 from shared.detection.reading import Detector
 from shared.market.model import Market
+from shared.pictures.drawing import Drawing
 from shared.secrets import Secret
 from shared.settings import (
     AlertSettings,
@@ -99,7 +100,10 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
                 market_data=market_data,
                 channels=[
                     ConsoleChannel(terminal.alert),
-                    *messengers(settings, clock, table, read=lambda name, _: Secret(telegram.token, name)),
+                    *messengers(
+                        settings, clock, table,
+                        picture=Drawing(table, market_data).png, read=lambda name, _: Secret(telegram.token, name),
+                    ),  # fmt: skip
                 ],
                 available=probe(settings, market_data),
                 speed=speed,

@@ -35,6 +35,7 @@ def production_service(
     from shared.alerts.wiring import messengers
     from shared.exchange.binance.rest import BinanceMarketData
     from shared.exchange.binance.transport import RequestsTransport
+    from shared.pictures.drawing import Drawing
     from shared.storage.dynamodb import DynamoTable
     from shared.storage.not_before import NotBeforeRepository
 
@@ -46,9 +47,10 @@ def production_service(
     sns = settings.alerts.sns
     if sns.enabled and sns.topic_arn:
         channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn))
-    channels += messengers(settings, clock, table)
     transport = RequestsTransport(settings.exchange.max_connections)
     market_data = BinanceMarketData(settings.exchange, transport, clock, ban_store=NotBeforeRepository(table))
+    drawing = Drawing(table, market_data, settings.storage.retention_days)
+    channels += messengers(settings, clock, table, picture=drawing.png)
     return StreamerService(
         settings,
         market_data,

@@ -32,6 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shared.alerts.channels.console import ConsoleChannel
     from shared.alerts.wiring import messengers
     from shared.clock import SystemClock
+    from shared.pictures.drawing import Drawing
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
@@ -42,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
         market_data = exchange_for(settings, clock=clock, table=table)
         with stop_signals() as stop:
             available = probe(settings, market_data)
+            drawing = Drawing(table, market_data, settings.storage.retention_days)
             world: World | None = None
             terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
             world = World(
@@ -49,7 +51,7 @@ def run(arguments: argparse.Namespace) -> int:
                 clock=clock,
                 table=table,
                 market_data=market_data,
-                channels=[ConsoleChannel(terminal.alert), *messengers(settings, clock, table)],
+                channels=[ConsoleChannel(terminal.alert), *messengers(settings, clock, table, picture=drawing.png)],
                 available=available,
             )
             for note in available.notes:
