@@ -17,6 +17,7 @@ from shared.clock import iso_utc
 from shared.detection.reading import Detector
 from shared.errors import StorageError, TapewatchError, UsageError
 from shared.jobs.deps import Dependencies
+from shared.jobs.explain import explain
 from shared.jobs.health import health
 from shared.jobs.report import event_row
 from shared.observability import make_logger
@@ -89,17 +90,11 @@ def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
 
     @app.get("/api/alerts/<alert_id>")
     def alert(alert_id: str) -> Response[Any] | dict[str, Any]:
-        """One alert, and how its delivery on each channel ended."""
-        repository = AlertRepository(get().table)
-        found = repository.get(alert_id)
+        """One alert, how its delivery on each channel ended, and what the market did after it."""
+        found = AlertRepository(get().table).get(alert_id)
         if found is None:
             return _error(HTTPStatus.NOT_FOUND, "there is no alert of this id", "not_found")
-        notes = repository.deliveries(alert_id)
-        deliveries = {
-            name: {"state": note.state, "time": iso_utc(note.at_ms), "attempts": note.attempts, "error": note.error}
-            for name, note in sorted(notes.items())
-        }
-        return {**found.to_json(), "deliveries": deliveries}
+        return explain(get(), found)
 
     @app.get("/api/health")
     def state() -> dict[str, Any]:

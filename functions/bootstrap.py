@@ -53,7 +53,7 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
     channels: list[Channel] = []
     sns = settings.alerts.sns
     if sns.enabled and sns.topic_arn:
-        channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn))
+        channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn, clock))
     market_data = BinanceMarketData(
         settings.exchange,
         RequestsTransport(settings.exchange.max_connections),

@@ -101,9 +101,12 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
                 channels=[
                     ConsoleChannel(terminal.alert),
                     *messengers(
-                        settings, clock, table,
-                        picture=Drawing(table, market_data).png, read=lambda name, _: Secret(telegram.token, name),
-                    ),  # fmt: skip
+                        settings,
+                        clock,
+                        table,
+                        picture=Drawing(table, market_data).png,
+                        read=lambda name, _: Secret(telegram.token, name),
+                    ),
                 ],
                 available=probe(settings, market_data),
                 speed=speed,

@@ -251,7 +251,7 @@ class _Handler(BaseHTTPRequestHandler):
     telegram: FakeTelegram
     protocol_version = "HTTP/1.1"
 
-    def do_POST(self) -> None:  # noqa: N802 - the base class's name
+    def do_POST(self) -> None:
         length = min(int(self.headers.get("Content-Length", 0) or 0), _LONGEST_BODY)
         raw = self.rfile.read(length)
         kind = self.headers.get("Content-Type", "")
@@ -265,7 +265,7 @@ class _Handler(BaseHTTPRequestHandler):
         body = answer.body if isinstance(answer.body, bytes) else json.dumps(answer.body).encode()
         self._reply(answer.status, "application/json", body)
 
-    def do_GET(self) -> None:  # noqa: N802 - the base class's name
+    def do_GET(self) -> None:
         if urlsplit(self.path).path != "/":
             self._reply(404, "text/plain", b"not found")
             return
@@ -282,7 +282,9 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
             if kind.startswith("text/html"):
-                self.send_header("Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'unsafe-inline'")
+                self.send_header(
+                    "Content-Security-Policy", "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+                )
             self.end_headers()
             self.wfile.write(body)
         except OSError:

@@ -20,7 +20,7 @@ import msgspec
 os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
 os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 
-from functions import api, features, kline_bars, order_book, redelivery, sector, volume_spike, watchdog
+from functions import api, features, kline_bars, order_book, outcomes, redelivery, sector, volume_spike, watchdog
 from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
@@ -28,6 +28,7 @@ from shared.alerts.channels.channel import Channel
 from shared.alerts.lanes import Threads
 from shared.alerts.service import AlertService
 from shared.clock import Clock, iso_utc
+from shared.commands.listening import receiver_for
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
@@ -182,6 +183,7 @@ class World:
             if self.settings.api.enabled
             else None
         )
+        self.receiver = receiver_for(self.deps, channels)
         self._stopped = threading.Event()
 
     def _jobs(self) -> list[Job]:
@@ -189,6 +191,7 @@ class World:
         jobs = [
             Job("redelivery", redelivery.make_handler(deps)),
             Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
+            Job("outcomes", outcomes.make_handler(deps), interval_ms=5 * 60_000, delay_ms=30_000),
         ]
         if settings.volume_spike.enabled and self.available.spot_symbols:
             jobs.append(Job("volume-spike", volume_spike.make_handler(deps)))
@@ -220,6 +223,8 @@ class World:
         if self.streamer is not None:
             self.streamer.run_in_thread()
         self.scheduler.start()
+        if self.receiver is not None:
+            self.receiver.start(self._stopped)
 
     def wait_until_live(self, stop: threading.Event, *, within_s: float) -> None:
         """Wait for the streamer to have learnt from past trades and to be connected."""
@@ -231,6 +236,7 @@ class World:
 
     def stop(self) -> bool:
         """Stop everything within about 4 seconds; True when all parts ended by themselves."""
+        self._stopped.set()
         ended = [self.scheduler.stop(timeout_s=1.0)]
         if self.streamer is not None:
             ended.append(bool(self.streamer.stop()))
@@ -252,7 +258,7 @@ class World:
         minutes = [
             f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
             for name, state in self.scheduler.states.items()
-            if name not in ("redelivery", "watchdog")
+            if name not in ("redelivery", "watchdog", "outcomes")
         ]
         parts.append("minutes: " + ", ".join(minutes))
         return " | ".join(parts)

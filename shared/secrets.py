@@ -108,7 +108,7 @@ def read_secret(
 
 
 def _place(name: str) -> tuple[str | None, str]:
-    if name.startswith("/") or name.startswith("arn:aws:ssm:"):
+    if name.startswith(("/", "arn:aws:ssm:")):
         return "ssm", name
     if name.startswith("arn:aws:secretsmanager:"):
         return "secretsmanager", name

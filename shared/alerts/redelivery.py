@@ -90,7 +90,9 @@ class Redelivery:
         return counts
 
 
-def redeliver_one(delivery: Delivery, channel: Channel, item: OutboxItem, now_ms: int, *, too_late: bool = False) -> str:
+def redeliver_one(
+    delivery: Delivery, channel: Channel, item: OutboxItem, now_ms: int, *, too_late: bool = False
+) -> str:
     """Lease one item and send it; return the name of the count that it belongs to."""
     until_ms = max(now_ms, delivery.clock.now_ms()) + LEASE_MS  # a run may take longer than one lease
     try:

@@ -9,8 +9,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.alerts import policy
-from shared.alerts.channels.channel import Channel
 from shared.alerts.channel_news import news_of
+from shared.alerts.channels.channel import Channel
 from shared.alerts.delivery import Delivery, DeliveryRules, DeliveryState
 from shared.alerts.lanes import Inline, Lanes
 from shared.alerts.model import Alert, Severity, alert_id

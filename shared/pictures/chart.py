@@ -119,7 +119,9 @@ def _trigger(svg: Svg, snapshot: Snapshot, x: _Scale, price: _Scale) -> None:
         svg.polygon([(at_x - 7, tip + 12), (at_x + 7, tip + 12), (at_x, tip)], _MARK)
     right = at_x > WIDTH / 2
     words = f"{_time(snapshot.at_ms, seconds=True)} UTC  {brief(value)}"
-    svg.text(at_x - 14 if right else at_x + 14, _PRICE[0] - 4, words, _MARK, size=13, anchor="end" if right else "start")
+    svg.text(
+        at_x - 14 if right else at_x + 14, _PRICE[0] - 4, words, _MARK, size=13, anchor="end" if right else "start"
+    )
 
 
 def _time(ms: float, *, seconds: bool = False) -> str:

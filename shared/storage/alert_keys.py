@@ -66,7 +66,6 @@ def channel(name: str) -> Key:
 
 
 SNAPSHOT_SK = "SNAPSHOT"
-OUTCOME_SK = "OUTCOME"
 FEEDBACK_PREFIX = "FEEDBACK#"
 OUTCOMES = "OUTCOMES"
 
@@ -76,9 +75,9 @@ def snapshot(alert_id: str) -> Key:
     return alert_partition(alert_id), SNAPSHOT_SK
 
 
-def outcome(alert_id: str) -> Key:
-    """What the market did after an alert."""
-    return alert_partition(alert_id), OUTCOME_SK
+def outcome(event_ms: int, alert_id: str) -> Key:
+    """What the market did after an alert, ordered like the feed."""
+    return OUTCOMES, feed_sk(event_ms, alert_id)
 
 
 def feedback(alert_id: str, by: str) -> Key:

@@ -17,7 +17,6 @@ from shared.storage.feed import read_feed
 from shared.storage.outbox import Outbox, OutboxItem
 from shared.storage.table import Absent, Item, Put, Table, Write
 
-
 _PER_TRANSACTION = 50  # deliveries; each is two writes, and a transaction takes 100
 
 

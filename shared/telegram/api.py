@@ -71,7 +71,7 @@ class TelegramApi:
         if parsed.get("ok") is True and status == 200:
             return parsed.get("result")
         code = parsed.get("error_code") if isinstance(parsed.get("error_code"), int) else status
-        if not isinstance(code, int) or code >= 500 or not 400 <= code:
+        if not isinstance(code, int) or code >= 500 or not code >= 400:
             raise TelegramError(f"Telegram answered {status}")
         described = parsed.get("description")
         raw = parsed.get("parameters")

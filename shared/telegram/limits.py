@@ -19,18 +19,18 @@ class ChatLimits:
     """Safe to share between threads; messages to one chat leave in the order in which they asked."""
 
     clock: Clock
-    _sent: dict[int | str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
-    _not_before_ms: dict[int | str, int] = field(default_factory=dict)
+    _sent: dict[str, deque[int]] = field(default_factory=lambda: defaultdict(deque))
+    _not_before_ms: dict[str, int] = field(default_factory=dict)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def wait(self, chat: int | str, longest_ms: int = _LONGEST_WAIT_MS) -> float:
         """Take the next place in the chat, waiting for it; or return the seconds to come back after, taking none."""
         with self._lock:
             now_ms = self.clock.now_ms()
-            at_ms = max(now_ms, self._next_ms(chat, now_ms))
+            at_ms = max(now_ms, self._next_ms(str(chat), now_ms))
             if at_ms - now_ms > longest_ms:
                 return (at_ms - now_ms) / 1000
-            self._sent[chat].append(at_ms)
+            self._sent[str(chat)].append(at_ms)
         if at_ms > now_ms:
             self.clock.sleep((at_ms - now_ms) / 1000)
         return 0.0
@@ -39,9 +39,9 @@ class ChatLimits:
         """Send nothing to the chat before so many seconds have passed: the exchange of a 429."""
         with self._lock:
             until_ms = self.clock.now_ms() + round(seconds * 1000)
-            self._not_before_ms[chat] = max(until_ms, self._not_before_ms.get(chat, 0))
+            self._not_before_ms[str(chat)] = max(until_ms, self._not_before_ms.get(str(chat), 0))
 
-    def _next_ms(self, chat: int | str, now_ms: int) -> int:
+    def _next_ms(self, chat: str, now_ms: int) -> int:
         sent = self._sent[chat]
         while sent and sent[0] <= now_ms - _GROUP_WINDOW_MS:
             sent.popleft()

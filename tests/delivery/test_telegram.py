@@ -111,7 +111,8 @@ def test_f503_over_the_limit_comes_one_summary(clock):
 
 
 @pytest.mark.parametrize(
-    "answer", [Answer(500, {"ok": False}), Answer(502, b"<html>bad gateway</html>"), Answer(close=True), Answer(200, b"{")]
+    "answer",
+    [Answer(500, {"ok": False}), Answer(502, b"<html>bad gateway</html>"), Answer(close=True), Answer(200, b"{")],
 )
 def test_f504_trouble_at_telegram_is_tried_again(phone, clock, answer):
     """F504: 500, 502, a line that is cut, nonsense: pending, then sent once."""

@@ -70,11 +70,14 @@ class TelegramChannel:
             image = self.picture(alert)
         except Exception as exc:  # a renderer's bug costs the picture only
             logger.warning("chart_failed", extra={"error": type(exc).__name__, "alert_id": alert.alert_id})
-            return self._count("pictures_failed")
+            self._count("pictures_failed")
+            return
         if image is None:
-            return self._count("pictures_without_data")
+            self._count("pictures_without_data")
+            return
         if self.limits.wait(self.chat_id, longest_ms=30_000) > 0:
-            return self._count("pictures_over_limit")
+            self._count("pictures_over_limit")
+            return
         caption = messages([line(Part(sanitize(alert.title, 200)))], LONGEST_CAPTION)[0]
         params: dict[str, Any] = {
             "chat_id": self.chat_id,
@@ -146,7 +149,9 @@ class TelegramChannel:
     def _call(self, params: dict[str, Any]) -> int:
         wait_s = self.limits.wait(self.chat_id)
         if wait_s > 0:
-            raise DeliveryError(f"Telegram: this chat may have the next message in {wait_s:.0f} s", retry_after_s=wait_s)
+            raise DeliveryError(
+                f"Telegram: this chat may have the next message in {wait_s:.0f} s", retry_after_s=wait_s
+            )
         result = self.api.call("sendMessage", {"chat_id": self.chat_id, **params})
         message_id = result.get("message_id") if isinstance(result, dict) else None
         return message_id if isinstance(message_id, int) else 0
@@ -168,10 +173,11 @@ class TelegramChannel:
                 "add it again, or unblock it and send it /start",
                 fatal=True,
             )
-        if exc.says("chat not found", "chat_id is empty", "peer_id_invalid", "group is deactivated", "chat was deleted"):
+        if exc.says(
+            "chat not found", "chat_id is empty", "peer_id_invalid", "group is deactivated", "chat was deleted"
+        ):
             return DeliveryError(
-                f"Telegram: {exc.description}: send the bot /start from the chat, "
-                "or correct alerts.telegram.chat_id",
+                f"Telegram: {exc.description}: send the bot /start from the chat, or correct alerts.telegram.chat_id",
                 fatal=True,
             )
         return DeliveryError(f"Telegram refused the alert: {exc}", retryable=False)

@@ -91,7 +91,8 @@ class WebhookChannel:
             raise DeliveryError(f"the webhook answered {status}", retry_after_s=wait_s)
         if status in (401, 403, 410):
             raise DeliveryError(
-                f"the webhook answered {status}: correct alerts.webhook.url or the secret {self.secret.name}", fatal=True
+                f"the webhook answered {status}: correct alerts.webhook.url or the secret {self.secret.name}",
+                fatal=True,
             )
         if status in (400, 413, 415, 422):
             raise DeliveryError(f"the webhook refused the alert ({status})", retryable=False)
