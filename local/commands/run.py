@@ -31,13 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     from local.terminal import Terminal
     from local.world import World, own_state, probe
     from shared.alerts.channels.console import ConsoleChannel
-<<<<<<< HEAD
     from shared.alerts.wiring import messengers
-    from shared.clock import SystemClock
-    from shared.pictures.drawing import Drawing
-=======
     from shared.clock import OffsetClock, SystemClock
->>>>>>> main
+    from shared.pictures.drawing import Drawing
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
@@ -49,11 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
         market_data = exchange_for(settings, clock=clock, table=table)
         with stop_signals() as stop:
             available = probe(settings, market_data)
-<<<<<<< HEAD
             drawing = Drawing(table, market_data, settings.storage.retention_days)
-=======
             available.notes.extend(filter(None, [follow(clock, market_data, base)]))
->>>>>>> main
             world: World | None = None
             terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
             world = World(

@@ -118,9 +118,10 @@ class SnsChannel:
         now_ms = self.clock.now_ms()
         if now_ms - self._checked_ms >= _CHECK_EVERY_MS or self._nobody:
             try:
-                found = self.client.get_topic_attributes(TopicArn=self.topic_arn)["Attributes"]
-                self._nobody = int(found.get("SubscriptionsConfirmed", "1")) == 0
-            except (ClientError, BotoCoreError, ResponseParserError, KeyError, ValueError):
+                found = self.client.list_subscriptions_by_topic(TopicArn=self.topic_arn)
+                named = [one.get("SubscriptionArn", "") for one in found.get("Subscriptions", [])]
+                self._nobody = "NextToken" not in found and not any(arn.startswith("arn:") for arn in named)
+            except (ClientError, BotoCoreError, ResponseParserError, AttributeError):
                 self._nobody = False  # it may not be allowed to look; publishing says what is wrong, if anything is
             self._checked_ms = now_ms
         if self._nobody:
