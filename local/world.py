@@ -21,6 +21,7 @@ os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
 os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 
 from functions import api, features, kline_bars, order_book, outcomes, redelivery, sector, volume_spike, watchdog
+from functions.api_access import OneTimeAccess
 from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
@@ -168,6 +169,7 @@ class World:
             clock=clock,
             objects=FolderObjects(self.settings.storage.objects_path),
             emit=self._emit,
+            live=lambda: None if self.streamer is None else self.streamer.status(),
         )
         self._chain: Mapping[str, Callable[[dict[str, Any], Any], Any]] = {
             BARS_STORED: features.make_handler(lambda: self.deps),
@@ -182,7 +184,10 @@ class World:
         )
         self.api = (
             ApiServer(
-                api.make_handler(lambda: self.deps), clock, host=self.settings.api.host, port=self.settings.api.port
+                api.make_handler(lambda: self.deps, OneTimeAccess()),
+                clock,
+                host=self.settings.api.host,
+                port=self.settings.api.port,
             )
             if self.settings.api.enabled
             else None

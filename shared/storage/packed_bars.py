@@ -12,7 +12,9 @@ import zlib
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import fields
+from functools import lru_cache
 from itertools import repeat
+from struct import unpack
 
 import msgspec
 import numpy as np
@@ -62,8 +64,8 @@ def pack_bars(open_ms: int, bars: Mapping[str, Bar]) -> bytes:
     return bytes((VERSION, 1)) + small if len(small) < len(plain) else bytes((VERSION, 0)) + plain
 
 
-def unpack_bars(market: Market, open_ms: int, packed: bytes, only: str | None = None) -> dict[str, Bar]:
-    """Return the bars by symbol; with `only`, that symbol's bar alone, if it is there.
+def unpack_bars(market: Market, open_ms: int, packed: bytes) -> dict[str, Bar]:
+    """Return the bars by symbol.
 
     Raises:
         StorageUnavailable: the bytes are damaged or from a newer version.
@@ -71,18 +73,35 @@ def unpack_bars(market: Market, open_ms: int, packed: bytes, only: str | None = 
     minute = _open(packed)
     symbols, columns = minute.symbols, _columns(minute)
     offsets = repeat(minute.close_offsets) if isinstance(minute.close_offsets, int) else minute.close_offsets
-    if only is not None:
-        if only not in symbols:
-            return {}
-        at = symbols.index(only)
-        offset = minute.close_offsets if isinstance(minute.close_offsets, int) else minute.close_offsets[at]
-        symbols, offsets, columns = [only], [offset], columns[:, at : at + 1]
     prices: list[list[float]] = columns[:5].tolist()
     quote, trades, taker = (_optional(column) for column in columns[5:])
     counts = [None if count is None else int(count) for count in trades]
     closes = [open_ms + offset for offset, _ in zip(offsets, symbols, strict=False)]
     made = _bars(repeat(market), symbols, repeat(open_ms), closes, *prices, quote, counts, taker)
     return dict(zip(symbols, made, strict=True))
+
+
+@lru_cache(maxsize=8192)
+def unpack_bar(market: Market, open_ms: int, packed: bytes, symbol: str) -> Bar | None:
+    """Return one symbol's bar alone, None when it is not there; a chart asks for the same minutes again and again.
+
+    Raises:
+        StorageUnavailable: as `unpack_bars` does.
+    """
+    minute = _open(packed)
+    count, planes = len(minute.symbols), minute.columns
+    if len(planes) != count * _COLUMNS * 8:
+        raise StorageUnavailable("a minute of stored bars is damaged")
+    if symbol not in minute.symbols:
+        return None
+    at, step = minute.symbols.index(symbol), count * _COLUMNS
+    offset = minute.close_offsets if isinstance(minute.close_offsets, int) else minute.close_offsets[at]
+    # Every step-th byte from a value's first is one value: its byte in each of the eight planes.
+    values = unpack("<8d", b"".join([planes[i::step] for i in range(at, step, count)]))
+    opened, high, low, close, volume = values[:5]
+    quote, trades, taker = (None if value != value else value for value in values[5:])
+    counted = None if trades is None else int(trades)
+    return Bar(market, symbol, open_ms, open_ms + offset, opened, high, low, close, volume, quote, counted, taker)
 
 
 def symbols_of(packed: bytes) -> list[str]:

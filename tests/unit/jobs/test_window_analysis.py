@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local import window_analysis
 from shared.clock import MINUTE_MS, parse_utc_ms
+from shared.jobs import window_analysis
 
 START = parse_utc_ms("2026-01-01T00:00:00Z")
 
