@@ -19,7 +19,7 @@ from typing import Any
 
 from shared.detection.forest import FlatForest, score_many
 from shared.detection.reading import Status
-from shared.detection.window_anomaly import FitRequest, WindowAnomalyDetector, WindowVerdict, window_features
+from shared.detection.window_anomaly import FitRequest, WindowVerdict
 from shared.exchange.binance.events import (
     Ack,
     Epoch,
@@ -412,23 +412,26 @@ class Session:
         closed, self._closed = self._closed, []
         models: list[FlatForest] = []
         rows: list[tuple[float, ...]] = []
-        for state, window in closed if len(closed) > 1 else ():
+        seen: list[tuple[tuple[float, ...] | None, bool]] = []
+        for state, window in closed:
             anomaly = state.anomaly
-            if anomaly is not None and anomaly.model is not None and WindowAnomalyDetector.scorable(window):
-                models.append(anomaly.model)
-                rows.append(window_features(window))
+            row = anomaly.see(window) if anomaly is not None else None
+            model = anomaly.model if anomaly is not None else None
+            seen.append((row, row is not None and model is not None))
+            if row is not None and model is not None:
+                models.append(model)
+                rows.append(row)
         scores = iter(score_many(models, rows).tolist() if models else ())
         verdicts: list[WindowVerdict] = []
         fits: list[Action] = []
-        for state, window in closed:
+        for (state, window), (row, scored) in zip(closed, seen, strict=True):
             self.windows += 1
             state.changes += 1
             anomaly = state.anomaly
             if anomaly is None:
                 verdicts.append(WindowVerdict(window, None, None, None, Status.UNSCORABLE))
                 continue
-            known = len(closed) > 1 and anomaly.model is not None and WindowAnomalyDetector.scorable(window)
-            verdict = anomaly.step(window, next(scores) if known else None)
+            verdict = anomaly.judge(window, row, next(scores) if scored else None)
             verdicts.append(verdict)
             signal = anomaly.signal(verdict)
             if signal is not None:
