@@ -89,6 +89,19 @@ def confirm_funding(rate: float | None, settings: SectorSettings) -> Judgement:
     return "confirmed" if abs(rate) >= settings.thresholds.funding_rate_abs else "not_confirmed"
 
 
+def is_learning(reading: SymbolFeatures, settings: SectorSettings) -> bool:
+    """Tell whether a symbol is scored against less than its full history: it stays out of its sector's share."""
+    windows = settings.windows
+    return reading.bars < windows.min_coverage * windows.zscore_lookback_bars
+
+
+def bars_learnt(reading: SymbolFeatures, settings: SectorSettings) -> tuple[int, int]:
+    """Return how many of the bars of a full answer a symbol has had, and how many those are (n of 960)."""
+    windows = settings.windows
+    full = windows.zscore_lookback_bars + windows.beta_lookback_bars
+    return (min(full, reading.bars + windows.beta_lookback_bars) if reading.bars else 0), full
+
+
 @dataclass(frozen=True, slots=True)
 class InitiatorHit:
     """A coin that left its benchmark, on volume, with one-sided takers."""
@@ -218,19 +231,26 @@ class DiffusionTracker:
             for one in state["pending"]
         ]
 
+    def moved_to(self, universe: Universe) -> DiffusionTracker:
+        """Return a tracker over another universe that goes on with the same pending initiators."""
+        other = DiffusionTracker(self.settings, universe)
+        other.restore(self.snapshot())
+        return other
+
     def _follow(self, one: _Pending, minute_ms: int, features: Mapping[str, SymbolFeatures]) -> DiffusionEvent | None:
         thresholds = self.settings.thresholds
         peers = self.universe.peers(one.initiator)
         for symbol in peers:
             reading = features.get(symbol)
-            if reading is None or symbol in one.followers:
+            if reading is None or symbol in one.followers or self._learning(reading):
                 continue
             direction = _beyond(reading, thresholds.excess_return_z_follower, thresholds.volume_z_follower)
             if direction is one.direction and reading.z_excess_return is not None and reading.z_volume is not None:
                 one.followers[symbol] = Follower(symbol, reading.z_excess_return, reading.z_volume, minute_ms)
         count = len(one.followers)
-        enough = Fraction(Decimal(str(thresholds.sector_share_min))) * len(peers)
-        if count < thresholds.sector_k_min or count < enough:
+        asked = sum(symbol in one.followers or not self._learning(features.get(symbol)) for symbol in peers)
+        enough = Fraction(Decimal(str(thresholds.sector_share_min))) * asked
+        if not asked or count < thresholds.sector_k_min or count < enough:
             return None
         one.done = True
         return DiffusionEvent(
@@ -239,10 +259,13 @@ class DiffusionTracker:
             initiator_ms=one.initiator_ms,
             sector=self.universe.sector_of(one.initiator) or "",
             followers=tuple(one.followers.values()),
-            others=len(peers),
-            share=count / len(peers),
+            others=asked,
+            share=count / asked,
             open_ms=minute_ms,
         )
+
+    def _learning(self, reading: SymbolFeatures | None) -> bool:
+        return reading is not None and is_learning(reading, self.settings)
 
 
 def initiator_signal(hit: InitiatorHit, confirmation: Confirmation, settings: SectorSettings) -> Signal:

@@ -12,6 +12,7 @@ from shared.detection.reading import Signal
 from shared.jobs.deps import Dependencies
 from shared.market.model import Market
 from shared.storage.bars import BarRepository
+from shared.storage.charts import ChartRepository
 from shared.storage.features import FeatureRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.readings import ReadingRepository
@@ -79,6 +80,10 @@ def beat(deps: Dependencies, component: str, fields: Mapping[str, Any]) -> None:
 
 def bars_of(deps: Dependencies) -> BarRepository:
     return BarRepository(deps.table, retention_s=_retention_s(deps))
+
+
+def charts_of(deps: Dependencies) -> ChartRepository:
+    return ChartRepository(deps.table, retention_s=_retention_s(deps))
 
 
 def features_of(deps: Dependencies) -> FeatureRepository:

@@ -10,10 +10,10 @@ from shared.clock import MINUTE_MS
 from shared.detection.features import SymbolFeatures
 from shared.detection.reading import Signal, Status
 from shared.detection.sector import DiffusionTracker, diffusion_signal, find_initiators, initiator_signal
+from shared.jobs import universe
 from shared.jobs.common import beat, features_of, tell
 from shared.jobs.confirmations import Confirmer
 from shared.jobs.deps import Dependencies
-from shared.market.universe import Universe
 from shared.settings import Settings
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.signals import decode_signal, encode_signal
@@ -115,14 +115,17 @@ def _decide(
     confirmer: Confirmer,
 ) -> _Decided:
     settings = deps.settings.sector
-    universe = Universe(deps.settings.benchmark_symbol, deps.settings.sectors)
-    tracker = DiffusionTracker(settings, universe)
+    parts = universe.segments(deps, stored[0][0], stored[-1][0])
+    tracker = DiffusionTracker(settings, parts[0][1])
     if state is not None:
         tracker.restore(state["tracker"])
     decided = _Decided({}, [])
     for at_ms, rows in stored:
+        while len(parts) > 1 and parts[1][0] <= at_ms:
+            del parts[0]
+            tracker = tracker.moved_to(parts[0][1])
         features = {symbol: read_features(row) for symbol, row in rows.items()}
-        hits = find_initiators(features, universe, settings)
+        hits = find_initiators(features, tracker.universe, settings)
         confirmations = confirmer.confirm((hit.symbol for hit in hits), at_ms) if hits else {}
         events = tracker.step(at_ms, features, hits)
         decided.signals += [initiator_signal(hit, confirmations[hit.symbol], settings) for hit in hits]
@@ -142,8 +145,9 @@ def _decide(
 
 def load_tracker(table: Table, settings: Settings) -> DiffusionTracker:
     """Return the tracker as the last decided minute left it, with its pending initiators."""
-    tracker = DiffusionTracker(settings.sector, Universe(settings.benchmark_symbol, settings.sectors))
     state = CheckpointRepository(table).get(CHECKPOINT)
+    at_ms = 0 if state is None else int(state["newest_ms"])
+    tracker = DiffusionTracker(settings.sector, universe.stored_universe(table, settings, at_ms))
     if state is not None:
         tracker.restore(state["tracker"])
     return tracker
