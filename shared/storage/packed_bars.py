@@ -1,6 +1,7 @@
 """All bars of one minute as a few kilobytes: columns of short decimals, compressed.
 
-Byte 0 is the form's version; both forms are read, version 2 is written.
+Byte 0 is the form's version; both forms are read. Version 2 is written for many symbols; for a few, version 1 is as
+small and quicker.
 
 Version 2: byte 1 is 1 when the rest is compressed (zlib); the rest is MessagePack: symbols (one text, split at line
 feeds; a list where a name holds one), close offsets (one int when all are equal), decimals (prices, volumes, quote,
@@ -28,6 +29,7 @@ from shared.market.model import Bar, Market
 from shared.storage.columns import RAW, Exponents, Floats, Ints, from_decimals, from_planes, to_decimals, to_planes
 
 VERSION = 2
+_MANY = 24  # symbols from which on version 2 is worth its work
 _COLUMNS = 8
 _NONE = float("nan")
 
@@ -76,11 +78,14 @@ def pack_bars(open_ms: int, bars: Mapping[str, Bar]) -> bytes:
         )
         for bar in ordered
     ]
-    values = np.asarray(rows, dtype=np.float64).reshape(len(ordered), _COLUMNS).T
-    decimals, columns = _to_columns(values)
-    same = len(set(offsets)) == 1
+    values = np.asarray(rows, dtype="<f8").reshape(len(ordered), _COLUMNS).T
+    close_offsets = offsets[0] if len(set(offsets)) == 1 else offsets
     names = [bar.symbol for bar in ordered]
-    return seal(VERSION, _encoder.encode(_Second(_text(names), offsets[0] if same else offsets, decimals, columns)))
+    if len(ordered) < _MANY:
+        planes = np.ascontiguousarray(values).view(np.uint8).reshape(-1, 8).T
+        return seal(1, _encoder.encode(_First(names, close_offsets, planes.tobytes())))
+    decimals, columns = _to_columns(values)
+    return seal(VERSION, _encoder.encode(_Second(_text(names), close_offsets, decimals, columns)))
 
 
 def seal(version: int, plain: bytes) -> bytes:
