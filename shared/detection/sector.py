@@ -33,12 +33,14 @@ class Confirmation:
     liquidation_z: float | None = None
     funding: Judgement = "unknown"
     funding_rate: float | None = None
+    funding_hours: float | None = None
+    failed: tuple[str, ...] = ()  # sources that were asked and did not answer in time
 
     def to_json(self) -> dict[str, Any]:
         return {
             "open_interest": {"state": self.open_interest, "z": self.open_interest_z},
             "liquidations": {"state": self.liquidations, "z": self.liquidation_z},
-            "funding": {"state": self.funding},
+            "funding": {"state": self.funding, "hours": self.funding_hours},
         }
 
 
@@ -82,11 +84,19 @@ def confirm_liquidations(
     return _judge(notional, history, settings.thresholds.liquidation_z)
 
 
-def confirm_funding(rate: float | None, settings: SectorSettings) -> Judgement:
-    """Judge the latest funding rate, a fraction (0.001 = 0.1 %) of either sign."""
-    if rate is None or rate != rate:
+FUNDING_HOURS = 8.0
+"""The funding interval that `funding_rate_abs` is meant for, and that of every symbol without one of its own."""
+
+
+def confirm_funding(rate: float | None, settings: SectorSettings, hours: float | None = FUNDING_HOURS) -> Judgement:
+    """Judge the latest funding rate, a fraction (0.001 = 0.1 %) of either sign, by what it costs in an hour.
+
+    `hours` is the symbol's funding interval: 0.05 % every 4 hours is as much as 0.1 % every 8. None: not known.
+    """
+    if rate is None or rate != rate or hours is None or not hours > 0:
         return "unknown"
-    return "confirmed" if abs(rate) >= settings.thresholds.funding_rate_abs else "not_confirmed"
+    enough = abs(rate) * (FUNDING_HOURS / hours) >= settings.thresholds.funding_rate_abs
+    return "confirmed" if enough else "not_confirmed"
 
 
 def is_learning(reading: SymbolFeatures, settings: SectorSettings) -> bool:
@@ -288,6 +298,7 @@ def initiator_signal(hit: InitiatorHit, confirmation: Confirmation, settings: Se
             "funding_rate": confirmation.funding_rate,
             "status": label(confirmation),
             "confirmations": confirmation.to_json(),
+            **({"sources_failed": list(confirmation.failed)} if confirmation.failed else {}),
         },
         thresholds={
             "excess_return_z_initiator": thresholds.excess_return_z_initiator,

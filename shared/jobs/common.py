@@ -15,6 +15,7 @@ from shared.storage.bars import BarRepository
 from shared.storage.charts import ChartRepository
 from shared.storage.features import FeatureRepository
 from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.open_interest import OpenInterestRepository
 from shared.storage.readings import ReadingRepository
 
 _MAX_WAIT_MS = 5_000
@@ -88,6 +89,10 @@ def charts_of(deps: Dependencies) -> ChartRepository:
 
 def features_of(deps: Dependencies) -> FeatureRepository:
     return FeatureRepository(deps.table, retention_s=_retention_s(deps))
+
+
+def open_interest_of(deps: Dependencies) -> OpenInterestRepository:
+    return OpenInterestRepository(deps.table, retention_s=_retention_s(deps))
 
 
 def readings_of(deps: Dependencies) -> ReadingRepository:

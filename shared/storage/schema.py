@@ -57,6 +57,11 @@ def charts_partition(market: str, bucket: int) -> str:
     return f"CHARTS#{word(market)}#{bucket:02d}"
 
 
+def open_interest_partition() -> str:
+    """The open interest of the futures: one item a minute."""
+    return "OPEN_INTEREST"
+
+
 def universe_partition() -> str:
     """The futures symbols watched and their sectors: one item per change, by the minute from which it holds."""
     return "UNIVERSE"

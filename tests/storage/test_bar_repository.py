@@ -251,7 +251,10 @@ def test_both_forms_of_a_minute_are_read_and_told_by_their_first_byte() -> None:
 
 @given(some_bars)
 def test_many_of_any_bars_unpack_as_they_were_packed(rows: dict[str, Any]) -> None:
-    bars = {**realistic(T0, 24, random.Random(1)), **{symbol: bar(symbol, T0, **_named(row)) for symbol, row in rows.items()}}
+    bars = {
+        **realistic(T0, 24, random.Random(1)),
+        **{symbol: bar(symbol, T0, **_named(row)) for symbol, row in rows.items()},
+    }
     assert unpack_bars(Market.USDM, T0, pack_bars(T0, bars)) == bars
 
 
