@@ -7,8 +7,8 @@
     python3 start.py lock          write the lock files anew from pyproject.toml (needs uv)
     python3 start.py COMMAND ...   any other tapewatch command
 
-Everything lands in the folder .venv beside this file. With `uv` on the PATH it is used; else venv and pip.
-The lock files carry hashes and no addresses, so both installers fetch the very same packages.
+Everything lands in the folder .venv beside this file (TAPEWATCH_VENV names another). With `uv` on the PATH it is used;
+else venv and pip. The lock files carry hashes and no addresses, so both installers fetch the very same packages.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("TAPEWATCH_VENV", ".venv")
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCKS = {"run": "requirements.lock", "test": "requirements-test.lock", "dev": "requirements-dev.lock"}
@@ -66,14 +66,18 @@ def set_up(level: str) -> None:
         check([uv, "pip", "install", "--quiet", "--python", PYTHON, "--require-hashes", "-r", lock_file])
         check([uv, "pip", "install", "--quiet", "--python", PYTHON, "--no-deps", "--no-build-isolation", "-e", ROOT])
     else:
-        if not (
-            PYTHON.exists() and subprocess.run([PYTHON, "-m", "pip", "--version"], check=False, capture_output=True).returncode == 0
-        ):
+        if not has_pip():
             make_venv()
         pip = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--quiet", "install"]
         check([*pip, "--require-hashes", "-r", lock_file])
         check([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT])
     stamp(level).write_text(wanted)
+
+
+def has_pip() -> bool:
+    """A venv that uv made has no pip; it is made anew when uv is gone."""
+    probe = [PYTHON, "-m", "pip", "--version"]
+    return PYTHON.exists() and subprocess.run(probe, check=False, capture_output=True).returncode == 0
 
 
 def make_venv() -> None:

@@ -19,13 +19,19 @@ from collections.abc import Callable
 import numpy as np
 
 from local.terminal import Progress
-from shared.clock import MINUTE_MS
+from shared.alerts.service import AlertService
+from shared.clock import MINUTE_MS, ManualClock, floor_minute_ms
 from shared.detection.features import FeatureEngine
 from shared.detection.sector import DiffusionTracker, find_initiators
+from shared.errors import ExchangeUnavailable
 from shared.exchange.binance.stream import StreamParser
+from shared.exchange.market_data import Listing
+from shared.jobs import features, kline_bars, sector
+from shared.jobs.deps import Dependencies
 from shared.market.model import Bar, Market
 from shared.market.universe import Universe
 from shared.settings import Settings
+from shared.settings_loader import parse_settings
 from shared.storage.bars import BarRepository
 from shared.storage.sqlite import SqliteTable
 from streamer.session import Session
@@ -129,8 +135,8 @@ def minute_rows(symbol_count: int, rounds: int, progress: Progress) -> list[tupl
     tracker, decided = DiffusionTracker(settings, universe), []
     for open_ms, row in history[960:]:
         began = time.perf_counter()
-        features = engine.push(open_ms, row)
-        tracker.step(open_ms, features, find_initiators(features, universe, settings))
+        found = engine.push(open_ms, row)
+        tracker.step(open_ms, found, find_initiators(found, universe, settings))
         decided.append(time.perf_counter() - began)
     return [
         (f"{symbol_count} symbols: store one minute of bars (SQLite)", statistics.median(stored)),
@@ -138,6 +144,62 @@ def minute_rows(symbol_count: int, rounds: int, progress: Progress) -> list[tupl
         (f"{symbol_count} symbols: rebuild features from 960 minutes", fill_s),
         (f"{symbol_count} symbols: features and sector rules of one minute", statistics.median(decided)),
     ]
+
+
+class MemoryExchange:
+    """Answers klines from memory: what is left is the jobs' own time."""
+
+    def __init__(self, rows: list[tuple[int, dict[str, Bar]]]) -> None:
+        self._rows = dict(rows)
+        self.now_ms = 0
+
+    def server_time_ms(self, market: Market) -> int:
+        return self.now_ms
+
+    def listings(self, market: Market) -> list[Listing]:
+        return []
+
+    def klines(
+        self, market: Market, symbol: str, *, limit: int, start_ms: int | None = None, end_ms: int | None = None
+    ) -> list[Bar]:
+        newest = floor_minute_ms(self.now_ms if end_ms is None else min(end_ms, self.now_ms))
+        wanted = range(newest - (limit - 1) * MINUTE_MS, newest + 1, MINUTE_MS)
+        return [self._rows[open_ms][symbol] for open_ms in wanted if open_ms in self._rows]
+
+    def __getattr__(self, name: str) -> object:
+        def unavailable(*args: object, **kwargs: object) -> None:
+            raise ExchangeUnavailable(f"{name} is not part of this benchmark")
+
+        return unavailable
+
+
+def job_row(symbol_count: int, rounds: int, progress: Progress) -> tuple[str, float]:
+    """Return seconds of the whole chain of one warm minute: pull from memory, store, features, rules, store."""
+    symbols = ["BTCUSDT", *(f"C{n:03d}USDT" for n in range(symbol_count - 1))]
+    sectors = {f"S{n:02d}": tuple(symbols[1 + n :: 30]) for n in range(30)}
+    settings = parse_settings({"universe": {"sectors": sectors, "spot_symbols": []}})
+    history = minute_bars(symbols, 970 + rounds)
+    table, clock, exchange = SqliteTable(":memory:"), ManualClock(), MemoryExchange(history)
+    for n, (open_ms, row) in enumerate(history[:970]):
+        BarRepository(table).put_minute(Market.USDM, open_ms, row)
+        progress(n + 1, 970, "history")
+    deps = Dependencies(
+        settings=settings,
+        market_data=exchange,  # type: ignore[arg-type]  # what the benchmark does not need says so when called
+        table=table,
+        alerts=AlertService.on_table(table, [], settings, clock),
+        clock=clock,
+    )
+    times = []
+    for open_ms, _ in history[970:]:
+        exchange.now_ms = open_ms + MINUTE_MS + 1500
+        clock.set(exchange.now_ms)
+        began = time.perf_counter()
+        kline_bars.run(deps, minute_ms=open_ms)
+        features.run(deps, minute_ms=open_ms)
+        sector.run(deps, minute_ms=open_ms)
+        times.append(time.perf_counter() - began)
+    return f"{symbol_count} symbols: the minute's jobs, warm, without the network", statistics.median(times[1:])
 
 
 def main() -> None:
@@ -163,8 +225,10 @@ def main() -> None:
         print(f"{name:<58}{options.messages / seconds / 1e6:>8.3f}{rows[0][1] / seconds:>12.1f}")
     print(f"\n{'the minute':<58}{'ms':>8}")
     progress = Progress("minute")
-    for name, seconds in minute_rows(options.symbols, max(5, options.rounds), progress):
-        progress.close()
+    chain = job_row(options.symbols, max(5, options.rounds), progress)
+    rows = minute_rows(options.symbols, max(5, options.rounds), progress)
+    progress.close()
+    for name, seconds in [*rows, chain]:
         print(f"{name:<58}{seconds * 1000:>8.1f}")
 
 

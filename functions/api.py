@@ -1,117 +1,94 @@
-"""The read API: signals, alerts and health as JSON, the same handler on AWS and on one machine."""
+"""The API: every route as JSON, the same handler on AWS and on one machine."""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import hashlib
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from functions.api_query import Filters, encode_cursor, named_symbol, read_filters
+from functions.api_access import Access, TokenAccess, from_environment
+from functions.api_query import refuse_unknown
+from functions.api_reads import AWAITING
+from functions.api_route import NotFound, Request, Route
+from functions.api_routes import ROUTES
 from functions.bootstrap import production_dependencies
 from functions.handler import Handler, once
-from shared.clock import iso_utc
-from shared.detection.reading import Detector
 from shared.errors import StorageError, TapewatchError, UsageError
 from shared.jobs.deps import Dependencies
-from shared.jobs.health import health
-from shared.jobs.report import event_row
 from shared.observability import make_logger
-from shared.storage.alerts import AlertRepository
-from shared.storage.signals import SignalRepository
 
-AWAITING = {"status": "Awaiting first signal..."}
+__all__ = ["AWAITING", "lambda_handler", "make_handler"]
+
+MAX_BODY = 4 * 1024
+MAX_ADDRESS = 4 * 1024
+_JSON = "application/json"
 
 logger = make_logger()
 # The resolver keeps the current event on its class, so two requests at once would get each other's answers.
 _one_at_a_time = threading.Lock()
 
 
-def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
-    """Return the handler of API Gateway payload v2 events."""
+def make_handler(dependencies: Callable[[], Dependencies], access: Access | None = None) -> Handler:
+    """Return the handler of API Gateway payload v2 events (which a function URL sends too).
+
+    `access` decides who may read and change; by default the token that `api.token_secret` names.
+    """
     get = once(dependencies)
     app = APIGatewayHttpResolver(serializer=_json)
+    guard = once(lambda: access or _production_access(get()))
 
-    def filters() -> Filters:
-        return read_filters(app.current_event.query_string_parameters or {}, get().clock.now_ms())
+    def refused(change: bool) -> Response[Any] | None:
+        answer = guard().refuse(_headers(app), change=change)
+        return None if answer is None else _error(HTTPStatus(answer.status), answer.text, answer.code)
 
-    @app.get("/api/get_signal")
-    def get_signal() -> dict[str, Any]:
-        """The latest trade spike, of one symbol or of all."""
-        symbol = (app.current_event.query_string_parameters or {}).get("symbol")
-        name = None if symbol is None else named_symbol(symbol)
-        stored = SignalRepository(get().table).latest(Detector.TRADE_SPIKE, name)
-        if stored is None:
-            return AWAITING
-        signal = stored.signal
-        return {
-            **signal.values,
-            "market": signal.market.value,
-            "event_time": iso_utc(signal.event_ms),
-            "thresholds": dict(signal.thresholds),
-            "alert_id": stored.alert_id,
-            "alerted": stored.held_reason is None,
-            "held_reason": stored.held_reason,
-        }
+    def serve(route: Route) -> Callable[..., Response[Any]]:
+        def answer(**names: str) -> Response[Any]:
+            refusal = refused(route.change)
+            if refusal is not None:
+                return refusal
+            deps = get()
+            query = app.current_event.query_string_parameters or {}
+            request = Request(deps, query, names, _body(app) if route.change else b"", deps.clock.now_ms())
+            found = route.work(request)
+            if route.answer is None:
+                return Response(status_code=route.status.value, content_type=_JSON, body="")
+            return _tagged(app, found) if not route.change else _sent(route.status, _json(found))
 
-    @app.get("/api/signals")
-    def signals() -> dict[str, Any]:
-        """Signals, newest first, whether or not they became an alert."""
-        wanted = filters()
-        page, cursor = SignalRepository(get().table).range(
-            symbol=wanted.symbol,
-            detector=wanted.detector,
-            direction=wanted.direction,
-            since_ms=wanted.since_ms,
-            until_ms=wanted.until_ms,
-            limit=wanted.limit,
-            cursor=wanted.cursor,
-        )
-        return {"signals": [event_row(stored) for stored in page], "cursor": encode_cursor(cursor)}
+        return answer
 
-    @app.get("/api/alerts")
-    def alerts() -> dict[str, Any]:
-        """Alerts, newest first."""
-        wanted = filters()
-        page, cursor = AlertRepository(get().table).range(
-            symbol=wanted.symbol,
-            detector=wanted.detector,
-            direction=wanted.direction,
-            since_ms=wanted.since_ms,
-            until_ms=wanted.until_ms,
-            limit=wanted.limit,
-            cursor=wanted.cursor,
-        )
-        return {"alerts": [alert.to_json() for alert in page], "cursor": encode_cursor(cursor)}
+    for route in ROUTES:
+        app.route(route.rule, route.method)(serve(route))
 
-    @app.get("/api/alerts/<alert_id>")
-    def alert(alert_id: str) -> Response[Any] | dict[str, Any]:
-        """One alert, and how its delivery on each channel ended."""
-        repository = AlertRepository(get().table)
-        found = repository.get(alert_id)
-        if found is None:
-            return _error(HTTPStatus.NOT_FOUND, "there is no alert of this id", "not_found")
-        notes = repository.deliveries(alert_id)
-        deliveries = {
-            name: {"state": note.state, "time": iso_utc(note.at_ms), "attempts": note.attempts, "error": note.error}
-            for name, note in sorted(notes.items())
-        }
-        return {**found.to_json(), "deliveries": deliveries}
-
-    @app.get("/api/health")
-    def state() -> dict[str, Any]:
-        """Each component's sign of life, the newest stored minutes, the exchange's bans."""
-        return health(get())
+    @app.get("/api/token")
+    def token() -> Response[Any]:
+        """A token for one change, where this server gives them."""
+        refuse_unknown(app.current_event.query_string_parameters or {}, ())
+        given = guard().issue()
+        if given is None:
+            return _error(HTTPStatus.NOT_FOUND, "changes need the deployment's token here", "not_found")
+        return _sent(HTTPStatus.OK, _json({"token": given}))
 
     @app.not_found
     def unknown(error: Exception) -> Response[Any]:
+        allowed = methods_of(str(app.current_event.path))
+        if allowed:
+            answer = _error(HTTPStatus.METHOD_NOT_ALLOWED, f"this path answers {', '.join(allowed)}", "method")
+            answer.headers["Allow"] = ", ".join(allowed)
+            return answer
         return _error(HTTPStatus.NOT_FOUND, "there is nothing at this path", "not_found")
 
     def wrong(error: UsageError) -> Response[Any]:
         return _error(HTTPStatus.BAD_REQUEST, str(error), error.code)
+
+    def absent(error: NotFound) -> Response[Any]:
+        return _error(HTTPStatus.NOT_FOUND, str(error), error.code)
 
     def no_state(error: StorageError) -> Response[Any]:
         logger.error("api_failed", extra={"code": error.code, "reason": str(error)})
@@ -122,25 +99,87 @@ def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
         return _error(HTTPStatus.INTERNAL_SERVER_ERROR, "the request could not be answered", error.code)
 
     app.exception_handler(UsageError)(wrong)
+    app.exception_handler(NotFound)(absent)
     app.exception_handler(StorageError)(no_state)
     app.exception_handler(TapewatchError)(failed)
 
     @logger.inject_lambda_context
     def handle(event: Any, context: Any) -> dict[str, Any]:
         try:
+            too_large = _over_limits(event)
+            if too_large is not None:
+                return too_large
             with _one_at_a_time:
                 return app.resolve(event, context)
         except Exception:  # top of the request: strangers see a code, the log sees the cause
             logger.exception("api_failed")
-            body = _json({"error": "the request could not be answered", "code": "internal"})
-            return {
-                "statusCode": 500,
-                "headers": {"Content-Type": "application/json"},
-                "body": body,
-                "isBase64Encoded": False,
-            }
+            return _plain(HTTPStatus.INTERNAL_SERVER_ERROR, "the request could not be answered", "internal")
 
     return handle
+
+
+_PATTERNS = [(route.pattern(), route.method) for route in ROUTES]
+
+
+def methods_of(path: str) -> list[str]:
+    """Return the methods that a path has, none for a path that does not exist."""
+    found = {method for pattern, method in _PATTERNS if pattern.match(path)}
+    if path == "/api/token":
+        found = {"GET"}
+    return sorted(found)
+
+
+def _production_access(deps: Dependencies) -> Access:
+    settings = deps.settings.api
+    return TokenAccess(lambda: from_environment(settings.token_secret), settings.open_reads)
+
+
+def _headers(app: APIGatewayHttpResolver) -> Mapping[str, str]:
+    event = app.current_event
+    found = {str(name).lower(): str(value) for name, value in (event.headers or {}).items()}
+    # API Gateway and function URLs hand cookies over beside the headers.
+    cookies = event.raw_event.get("cookies")
+    if isinstance(cookies, list) and cookies:
+        found["cookie"] = "; ".join(map(str, cookies))
+    return found
+
+
+def _body(app: APIGatewayHttpResolver) -> bytes:
+    event = app.current_event
+    body = event.raw_event.get("body") or ""
+    if not event.raw_event.get("isBase64Encoded"):
+        return str(body).encode("utf-8", "surrogatepass")
+    try:
+        return base64.b64decode(body, validate=True)
+    except (ValueError, binascii.Error):
+        raise UsageError("the body is not what its encoding says") from None
+
+
+def _over_limits(event: Any) -> dict[str, Any] | None:
+    if not isinstance(event, dict):
+        return None
+    if len(str(event.get("rawPath") or "")) + len(str(event.get("rawQueryString") or "")) > MAX_ADDRESS:
+        return _plain(HTTPStatus.REQUEST_URI_TOO_LONG, f"an address may have {MAX_ADDRESS} characters", "too_long")
+    if len(str(event.get("body") or "")) > MAX_BODY * 2:
+        return _plain(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY} bytes", "too_large")
+    return None
+
+
+def _tagged(app: APIGatewayHttpResolver, found: Any) -> Response[Any]:
+    """Answer with an ETag, or only say that nothing has changed."""
+    body = _json(found)
+    tag = f'"{hashlib.blake2b(body.encode(), digest_size=12).hexdigest()}"'
+    headers: dict[str, str | list[str]] = {"ETag": tag, "Cache-Control": "no-cache"}
+    known = _headers(app).get("if-none-match", "")
+    # A compressing proxy marks our tag as weak.
+    if tag in [one.strip().removeprefix("W/") for one in known[:1000].split(",")]:
+        return Response(status_code=HTTPStatus.NOT_MODIFIED.value, content_type=_JSON, body="", headers=headers)
+    return Response(status_code=HTTPStatus.OK.value, content_type=_JSON, body=body, headers=headers)
+
+
+def _sent(status: HTTPStatus, body: str) -> Response[Any]:
+    headers: dict[str, str | list[str]] = {"Cache-Control": "no-store"}
+    return Response(status_code=status.value, content_type=_JSON, body=body, headers=headers)
 
 
 def _json(value: Any) -> str:
@@ -149,8 +188,16 @@ def _json(value: Any) -> str:
 
 
 def _error(status: HTTPStatus, text: str, code: str) -> Response[Any]:
-    body = _json({"error": text, "code": code})
-    return Response(status_code=status.value, content_type="application/json", body=body)
+    return _sent(status, _json({"error": text, "code": code}))
+
+
+def _plain(status: HTTPStatus, text: str, code: str) -> dict[str, Any]:
+    return {
+        "statusCode": status.value,
+        "headers": {"Content-Type": _JSON, "Cache-Control": "no-store"},
+        "body": _json({"error": text, "code": code}),
+        "isBase64Encoded": False,
+    }
 
 
 lambda_handler = make_handler(production_dependencies)

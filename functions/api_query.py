@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TypeVar
 
+from shared.clock import MINUTE_MS
 from shared.detection.reading import Detector, Direction
 from shared.errors import UsageError
 from shared.jobs.when import parse_when
@@ -18,6 +19,7 @@ E = TypeVar("E", bound=StrEnum)
 
 DEFAULT_LIMIT = 100
 MAX_LIMIT = 500
+MAX_MINUTES = 20_160  # two weeks, the longest that state is kept
 _LONGEST_CURSOR = 400
 _NAMES = ("symbol", "detector", "direction", "since", "until", "limit", "cursor")
 
@@ -39,9 +41,7 @@ def read_filters(query: Mapping[str, str], now_ms: int) -> Filters:
     Raises:
         UsageError: an unknown parameter, or a value that cannot be used; the text says what may stand there.
     """
-    unknown = sorted(set(query) - set(_NAMES))
-    if unknown:
-        raise UsageError(f"unknown parameter {unknown[0][:40]!r}: known are {', '.join(_NAMES)}")
+    refuse_unknown(query, _NAMES)
     detector = _one_of(Detector, query.get("detector"), "detector", str.lower)
     symbol = query.get("symbol")
     if symbol is not None:
@@ -57,9 +57,63 @@ def read_filters(query: Mapping[str, str], now_ms: int) -> Filters:
         direction=_one_of(Direction, query.get("direction"), "direction", str.upper),
         since_ms=since_ms,
         until_ms=until_ms,
-        limit=_limit(query.get("limit")),
+        limit=whole(query.get("limit"), "limit", DEFAULT_LIMIT, MAX_LIMIT),
         cursor=decode_cursor(query.get("cursor")),
     )
+
+
+def refuse_unknown(query: Mapping[str, str], known: Iterable[str]) -> None:
+    """Raise UsageError for a parameter that the route does not have."""
+    names = list(known)
+    unknown = sorted(set(query) - set(names))
+    if unknown:
+        said = f"known are {', '.join(names)}" if names else "this path has none"
+        raise UsageError(f"unknown parameter {unknown[0][:40]!r}: {said}")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """[start_ms, end_ms) of a series, ascending; with a cursor the start is where the last page ended."""
+
+    start_ms: int
+    end_ms: int
+    limit: int
+
+    @property
+    def page_end_ms(self) -> int:
+        """Where a page of minutes ends: its work is bounded by the minutes that it may hold."""
+        return min(self.end_ms, self.start_ms + self.limit * MINUTE_MS)
+
+    @property
+    def cursor(self) -> str | None:
+        """The cursor of the page after that, None at the end."""
+        return encode_cursor(str(self.page_end_ms - 1)) if self.page_end_ms < self.end_ms else None
+
+
+def read_span(
+    query: Mapping[str, str], now_ms: int, *, minutes: int = 60, most_minutes: int = MAX_MINUTES, page: int = 500
+) -> Span:
+    """Return the time that a series' request asks for: `since` and `until`, or the last `minutes`.
+
+    Raises:
+        UsageError: a value that cannot be used; the text says what may stand there.
+    """
+    end_ms = parse_when(query["until"], now_ms) if "until" in query else now_ms + 1
+    if "since" in query:
+        start_ms = parse_when(query["since"], now_ms)
+    else:
+        wanted = whole(query.get("minutes"), "minutes", minutes, most_minutes)
+        last_ms = end_ms if "until" in query else now_ms // MINUTE_MS * MINUTE_MS
+        start_ms = last_ms - wanted * MINUTE_MS
+    if start_ms > end_ms:
+        raise UsageError("since must not lie after until")
+    cursor = decode_cursor(query.get("cursor"))
+    if cursor is not None:
+        if not (cursor.isascii() and cursor.isdigit() and len(cursor) <= 13):
+            raise UsageError("the cursor is not one that this API gave")
+        start_ms = max(start_ms, int(cursor) + 1)
+    start_ms = min(end_ms, max(start_ms, end_ms - most_minutes * MINUTE_MS, 0))
+    return Span(start_ms, end_ms, whole(query.get("limit"), "limit", page, page))
 
 
 def named_symbol(text: str) -> str:
@@ -108,10 +162,15 @@ def _one_of(kind: type[E], text: str | None, name: str, fold: Callable[[str], st
         raise UsageError(f"{name} must be one of {', '.join(kind)}") from None
 
 
-def _limit(text: str | None) -> int:
+def whole(text: str | None, name: str, default: int, most: int) -> int:
+    """Read an integer from 1 to `most`.
+
+    Raises:
+        UsageError: it is none, or lies outside.
+    """
     if text is None:
-        return DEFAULT_LIMIT
+        return default
     stripped = text.strip()
-    if not (stripped.isascii() and stripped.isdigit() and 1 <= int(stripped[:9]) <= MAX_LIMIT):
-        raise UsageError(f"limit must be an integer from 1 to {MAX_LIMIT}")
+    if not (stripped.isascii() and stripped.isdigit() and 1 <= int(stripped[:9]) <= most):
+        raise UsageError(f"{name} must be an integer from 1 to {most}")
     return int(stripped)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
+from difflib import get_close_matches
 
 from shared.alerts.service import AlertService
 from shared.clock import Clock, SystemClock
-from shared.errors import ConfigurationError, ExchangeUnavailable, UsageError
+from shared.errors import ConfigurationError, ExchangeUnavailable, UnknownSymbol, UsageError
 from shared.exchange.binance.rest import BinanceMarketData
 from shared.exchange.binance.transport import RequestsTransport
 from shared.exchange.market_data import MarketData
@@ -50,6 +51,7 @@ def find_symbol(market_data: MarketData, text: str, settings: Settings) -> str:
 
     Raises:
         UsageError: the text is no symbol at all.
+        UnknownSymbol: no such pair is listed; names that look like it are told.
         ExchangeUnavailable: the exchange cannot be reached; one sentence that points to the demo.
     """
     try:
@@ -57,9 +59,13 @@ def find_symbol(market_data: MarketData, text: str, settings: Settings) -> str:
     except ExchangeUnavailable:
         raise unreachable(settings) from None
     try:
-        return normalize_symbol(text, listed)
+        symbol = normalize_symbol(text, listed)
     except ValueError as exc:
         raise UsageError(f"--symbol: {exc}") from None
+    if symbol not in listed:
+        near = ", ".join(get_close_matches(symbol, listed, n=3, cutoff=0.7))
+        raise UnknownSymbol(f"{symbol} is not listed on the spot market{f'; near it: {near}' if near else ''}")
+    return symbol
 
 
 def unreachable(settings: Settings) -> ExchangeUnavailable:

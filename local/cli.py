@@ -33,11 +33,12 @@ COMMANDS: dict[str, tuple[str, str]] = {
 
 
 class Parser(argparse.ArgumentParser):
-    """Wrong usage is an error object like every other one, with argparse's own usage line before it."""
+    """Wrong usage is an error object like every other one; argparse's own usage line is its hint."""
 
     def error(self, message: str) -> NoReturn:
-        self.print_usage(sys.stderr)
-        raise UsageError(message)
+        wrong = UsageError(message)
+        wrong.add_note(" ".join(self.format_usage().split()))
+        raise wrong
 
 
 def build_parser(chosen: str | None) -> argparse.ArgumentParser:
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
         status = _dispatch(words)
         sys.stdout.flush()
     except TapewatchError as exc:
-        _print_error(str(exc), exc.code)
+        _print_error(str(exc), exc.code, hint="; ".join(getattr(exc, "__notes__", [])))
         return exc.exit_status
     except BrokenPipeError:
         # The reader of our output went away; that is its right. Keep the interpreter from complaining at exit.
@@ -112,8 +113,11 @@ def _chosen(words: list[str]) -> str | None:
     return None
 
 
-def _print_error(text: str, code: str) -> None:
-    print(json.dumps({"error": text, "code": code}, ensure_ascii=False), file=sys.stderr)
+def _print_error(text: str, code: str, *, hint: str = "") -> None:
+    error = {"error": text, "code": code}
+    if hint:
+        error["hint"] = hint
+    print(json.dumps(error, ensure_ascii=False), file=sys.stderr)
 
 
 def _version() -> str:

@@ -13,7 +13,7 @@ from local.exchange.market import SimulatedMarket
 from local.exchange.scenarios import demo_plan
 from local.exchange.server import LocalExchange
 from local.exchange.universe import BENCHMARK, SECTORS
-from local.running import run_until_stopped, stop_signals
+from local.running import leave, run_until_stopped, stop_signals
 from local.terminal import Terminal
 from local.world import World, probe
 from shared.alerts.channels.console import ConsoleChannel
@@ -31,7 +31,17 @@ from shared.settings import (
 )
 from shared.storage.sqlite import SqliteTable
 
-KINDS = frozenset(detector.value for detector in Detector if detector is not Detector.SYSTEM)
+KINDS = frozenset(
+    detector.value
+    for detector in (
+        Detector.VOLUME_SPIKE,
+        Detector.TRADE_SPIKE,
+        Detector.ORDER_BOOK_IMBALANCE,
+        Detector.SECTOR_INITIATOR,
+        Detector.SECTOR_DIFFUSION,
+        Detector.WINDOW_ANOMALY,
+    )
+)
 
 
 def demo_settings(exchange: LocalExchange, market: SimulatedMarket, folder: Path, port: int) -> Settings:
@@ -58,7 +68,7 @@ def demo_settings(exchange: LocalExchange, market: SimulatedMarket, folder: Path
 
 
 def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: float | None, until_all: bool) -> int:
-    began = time.monotonic()
+    began, ended = time.monotonic(), True
     start_ms = floor_minute_ms(time.time_ns() // 1_000_000) - MINUTE_MS
     with tempfile.TemporaryDirectory(prefix="tapewatch-demo-") as name, stop_signals() as stop:
         folder = Path(name)
@@ -94,7 +104,7 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
                 clock.start()
 
             with terminal:
-                run_until_stopped(
+                ended = run_until_stopped(
                     world,
                     terminal,
                     stop,
@@ -107,7 +117,7 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
             table.close()
         seen = sorted(set(terminal.shown) & KINDS)
         terminal.note(f"{len(terminal.shown)} alerts shown; kinds seen: {', '.join(seen) or 'none'}")
-    return 0
+    return leave(ended)
 
 
 def _free_port(port: int) -> int:

@@ -39,3 +39,8 @@ def configure(*, level: str = "WARNING", file: Path | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)
+    # The handlers' own logger (powertools) writes to stderr, which a live display owns: let it pass through here.
+    product = logging.getLogger("tapewatch")
+    product.handlers[:] = []
+    product.propagate = True
+    product.setLevel(level)

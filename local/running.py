@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -66,9 +68,19 @@ def run_until_stopped(
     return ended
 
 
+def leave(ended: bool) -> int:
+    """Return the exit status; where a part hangs, leave at once: the state is safe at any moment, patience is not."""
+    if not ended:
+        logging.getLogger(__name__).warning("parts_did_not_end")
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(0)
+    return 0
+
+
 def _stop_in_time(world: World) -> bool:
     result: list[bool] = []
     stopper = threading.Thread(target=lambda: result.append(world.stop()), name="stopper", daemon=True)
     stopper.start()
-    stopper.join(STOP_WITHIN_S - 0.5)
+    stopper.join(STOP_WITHIN_S - 1.5)
     return bool(result and result[0])

@@ -1,4 +1,4 @@
-"""Serve the API on this machine: plain HTTP in, API Gateway events (payload v2) to the product's own handler.
+"""Serve page and API on this machine: plain HTTP in, API Gateway events (payload v2) to the product's own handler.
 
 Only loopback, one request at a time (the resolver keeps the current request on its class), the Host header is
 checked so that a page elsewhere cannot reach it by another name (DNS rebinding), and no CORS header is ever sent.
@@ -17,6 +17,7 @@ from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, unquote
 
+from local.page_files import PageFiles
 from local.scheduler import LocalContext
 from shared.clock import Clock
 from shared.errors import ConfigurationError
@@ -33,8 +34,11 @@ MAX_QUERY = 8 * 1024
 class ApiApp:
     """The ASGI application around one Lambda handler."""
 
-    def __init__(self, handler: Handler, clock: Clock, allowed_hosts: frozenset[str]) -> None:
+    def __init__(
+        self, handler: Handler, clock: Clock, allowed_hosts: frozenset[str], page: PageFiles | None = None
+    ) -> None:
         self._handler = handler
+        self._page = page
         self._clock = clock
         self._allowed_hosts = allowed_hosts
         self._one_at_a_time = threading.Lock()
@@ -61,6 +65,9 @@ class ApiApp:
             return _error(403, "this server answers only to its own name", "host")
         if len(scope["query_string"]) > MAX_QUERY:
             return _error(414, "the query is too long", "too_long")
+        path = _path(scope)
+        if self._page is not None and path != "/api" and not path.startswith("/api/"):
+            return self._page.answer(scope["method"], path, headers.get("if-none-match", ""))
         body = b""
         while True:
             message = await receive()
@@ -85,10 +92,14 @@ class ApiApp:
         return int(answer["statusCode"]), headers, raw
 
 
+def _path(scope: Scope) -> str:
+    return unquote(scope["raw_path"].split(b"?")[0].decode("latin-1")) if scope.get("raw_path") else scope["path"]
+
+
 def api_event(scope: Scope, headers: dict[str, str], body: bytes, now_ms: int) -> dict[str, Any]:
     """Build the payload-v2 event of one request. Source: API Gateway HTTP API developer guide, payload format 2.0."""
     query = scope["query_string"].decode("latin-1")
-    path = unquote(scope["raw_path"].split(b"?")[0].decode("latin-1")) if scope.get("raw_path") else scope["path"]
+    path = _path(scope)
     client = scope.get("client") or ("127.0.0.1", 0)
     parameters: dict[str, str] = {}
     for name, value in parse_qsl(query, keep_blank_values=True):
@@ -105,7 +116,8 @@ def api_event(scope: Scope, headers: dict[str, str], body: bytes, now_ms: int) -
             "apiId": "local",
             "domainName": headers.get("host", ""),
             "http": {
-                "method": scope["method"],
+                # HEAD asks for what GET would answer; the body is left out on the way back.
+                "method": "GET" if scope["method"] == "HEAD" else scope["method"],
                 "path": path,
                 "protocol": "HTTP/1.1",
                 "sourceIp": client[0],
@@ -155,7 +167,8 @@ class ApiServer:
         port = bound.getsockname()[1]
         shown = f"[{self._host}]" if ":" in self._host else self._host
         self.url = f"http://{shown}:{port}"
-        app = ApiApp(self._handler, self._clock, frozenset({self._host, "localhost", "127.0.0.1", "::1"}))
+        allowed = frozenset({self._host, "localhost", "127.0.0.1", "::1"})
+        app = ApiApp(self._handler, self._clock, allowed, PageFiles.load())
         config = uvicorn.Config(
             app, log_config=None, access_log=False, server_header=False, timeout_graceful_shutdown=1
         )

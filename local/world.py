@@ -21,16 +21,18 @@ os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
 os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 
 from functions import api, features, kline_bars, order_book, redelivery, sector, volume_spike, watchdog
+from functions.api_access import OneTimeAccess
 from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
 from shared.alerts.service import AlertService
-from shared.clock import Clock, iso_utc
+from shared.clock import HOUR_MS, Clock, iso_utc
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
 from shared.market.model import Market
+from shared.market.universe import normalize_symbol
 from shared.settings import Settings
 from shared.storage.objects import FolderObjects
 from shared.storage.sqlite import SqliteTable
@@ -110,6 +112,7 @@ def probe(settings: Settings, market_data: MarketData) -> Availability:
     if settings.universe.all:
         quote = settings.universe.all.upper()
         wanted = tuple(sorted(s for s, one in listed.items() if one.quote == quote and one.status == "TRADING"))
+    wanted = tuple(dict.fromkeys(normalize_symbol(symbol, listed) for symbol in wanted))
     known = tuple(symbol for symbol in wanted if symbol in listed)
     found = Availability(known, tuple(symbol for symbol in wanted if symbol not in listed))
     for symbol in found.unknown:
@@ -147,6 +150,7 @@ class World:
         channels: Sequence[Channel],
         available: Availability,
         speed: float = 1.0,
+        every_minute: Callable[[], object] | None = None,
     ) -> None:
         self.settings = msgspec.structs.replace(
             settings, universe=msgspec.structs.replace(settings.universe, spot_symbols=available.spot_symbols, all=None)
@@ -163,11 +167,13 @@ class World:
             clock=clock,
             objects=FolderObjects(self.settings.storage.objects_path),
             emit=self._emit,
+            live=lambda: None if self.streamer is None else self.streamer.status(),
         )
         self._chain: Mapping[str, Callable[[dict[str, Any], Any], Any]] = {
             BARS_STORED: features.make_handler(lambda: self.deps),
             FEATURES_STORED: sector.make_handler(lambda: self.deps),
         }
+        self._every_minute = every_minute
         self.scheduler = Scheduler(clock, self._jobs(), speed=speed)
         self.streamer = (
             StreamerService(self.settings, market_data, self.alerts, table, clock, symbols=available.spot_symbols)
@@ -176,7 +182,10 @@ class World:
         )
         self.api = (
             ApiServer(
-                api.make_handler(lambda: self.deps), clock, host=self.settings.api.host, port=self.settings.api.port
+                api.make_handler(lambda: self.deps, OneTimeAccess()),
+                clock,
+                host=self.settings.api.host,
+                port=self.settings.api.port,
             )
             if self.settings.api.enabled
             else None
@@ -188,7 +197,11 @@ class World:
         jobs = [
             Job("redelivery", redelivery.make_handler(deps)),
             Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
+            Job("tidy", self._tidy, interval_ms=HOUR_MS),
         ]
+        if self._every_minute is not None:
+            own = self._every_minute
+            jobs.append(Job("clock", lambda event, context: own(), delay_ms=30_000))
         if settings.volume_spike.enabled and self.available.spot_symbols:
             jobs.append(Job("volume-spike", volume_spike.make_handler(deps)))
         if settings.order_book.enabled and self.available.spot_symbols:
@@ -197,6 +210,10 @@ class World:
         if self.available.futures:
             jobs.append(Job("kline-bars", kline_bars.make_handler(deps)))
         return jobs
+
+    def _tidy(self, event: dict[str, Any], context: Any) -> dict[str, int]:
+        """Delete what has expired: DynamoDB does that by itself, a file does not."""
+        return {"deleted": self.table.purge_expired(self.clock.now_ms() // 1000)}
 
     def _emit(self, detail_type: str, detail: Mapping[str, Any]) -> None:
         """Call the next link of the chain at once, with the event that EventBridge would deliver."""
@@ -250,7 +267,7 @@ class World:
         minutes = [
             f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
             for name, state in self.scheduler.states.items()
-            if name not in ("redelivery", "watchdog")
+            if name not in ("redelivery", "watchdog", "tidy", "clock")
         ]
         parts.append("minutes: " + ", ".join(minutes))
         return " | ".join(parts)

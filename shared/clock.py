@@ -69,6 +69,20 @@ class ScaledClock:
         time.sleep(max(0.0, seconds / self.speed))
 
 
+class OffsetClock:
+    """Another clock moved by `offset_ms`: the exchange's time as this machine can tell it."""
+
+    def __init__(self, base: Clock, offset_ms: int = 0) -> None:
+        self._base = base
+        self.offset_ms = offset_ms
+
+    def now_ms(self) -> int:
+        return self._base.now_ms() + self.offset_ms
+
+    def sleep(self, seconds: float) -> None:
+        self._base.sleep(seconds)
+
+
 class ManualClock:
     """A clock that moves only when told; sleeping moves it. Safe to share between threads."""
 

@@ -128,6 +128,15 @@ class WindowAnomalySettings(Section, frozen=True):
     calibration_min: int = 300
 
 
+class PumpSettings(Section, frozen=True):
+    enabled: bool = True
+    threshold: float = 0.8  # the model's probability from which a chunk is a pump, 0..1
+    pause_minutes: float = 30.0  # after an alert
+    warmup_hours: float = 6.0
+    mean_hours: int = 12  # what a chunk's mean is taken over
+    history_hours: int = 24  # what its records are taken over
+
+
 class TelegramSettings(Section, frozen=True):
     enabled: bool = False
     bot_token: str = "TELEGRAM_BOT_TOKEN"  # noqa: S105 - the name of the secret, never the token
@@ -175,6 +184,7 @@ class ApiSettings(Section, frozen=True):
     host: str = "127.0.0.1"
     port: int = 8080
     token_secret: str | None = None
+    open_reads: bool = False  # reads need no token although one is set
 
 
 class AwsSettings(Section, frozen=True):
@@ -235,9 +245,14 @@ def check(settings: Settings) -> None:
         if not 0 < value <= 1:
             refuse(path, f"must lie in (0, 1], is {value}")
 
+    for symbol in settings.universe.spot_symbols:
+        if not symbol or len(symbol) > 40 or not symbol.isprintable():
+            refuse("universe.spot_symbols", f"holds {symbol!r}, which is no symbol")
     seen: dict[str, str] = {}
     for sector, symbols in settings.sectors.items():
         for symbol in symbols:
+            if not symbol or len(symbol) > 40 or not symbol.isprintable():
+                refuse(f"universe.sectors.{sector}", f"holds {symbol!r}, which is no symbol")
             if symbol in seen:
                 refuse(f"universe.sectors.{sector}", f"repeats {symbol}, which already stands in {seen[symbol]}")
             seen[symbol] = sector

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, get_type_hints
@@ -74,8 +74,43 @@ def parse_settings(tree: Mapping[str, Any]) -> Settings:
             "alerts.telegram.bot_token holds a token itself: put the token into an environment variable or a secret "
             "and write that name here"
         )
+    settings = _upper_cased(settings)
     check(settings)
     return settings
+
+
+def _upper_cased(settings: Settings) -> Settings:
+    """Write every symbol as the exchange does: trimmed, upper case. Whether it is listed only the exchange knows."""
+
+    def names(symbols: Iterable[str]) -> tuple[str, ...]:
+        return tuple(dict.fromkeys(symbol.strip().upper() for symbol in symbols))
+
+    def sectors(given: Mapping[str, tuple[str, ...]] | None) -> dict[str, tuple[str, ...]] | None:
+        # A repeated symbol inside a sector is refused by the check, not silently dropped here.
+        if given is None:
+            return None
+        return {name: tuple(symbol.strip().upper() for symbol in members) for name, members in given.items()}
+
+    replace = msgspec.structs.replace
+    universe, own = settings.universe, settings.sector.universe
+    return replace(
+        settings,
+        universe=replace(
+            universe,
+            spot_symbols=names(universe.spot_symbols),
+            benchmark_symbol=universe.benchmark_symbol.strip().upper(),
+            sectors=sectors(universe.sectors) or {},
+            sector_symbols=sectors(universe.sector_symbols),
+        ),
+        sector=replace(
+            settings.sector,
+            universe=replace(
+                own,
+                benchmark_symbol=own.benchmark_symbol.strip().upper() if own.benchmark_symbol else None,
+                sector_symbols=sectors(own.sector_symbols),
+            ),
+        ),
+    )
 
 
 def _read_file(file: Path) -> dict[str, Any]:

@@ -193,17 +193,13 @@ class StreamerService:
             self.session.rejected["checkpoint_unusable"] += len(unusable)
         self._execute(self.session.due_fits(), fit_now=True)
         try:
-            self.session.set_clock_ahead(
-                self._market_data.server_time_ms(self.session.market) - self._clock.now_ms()
-            )
+            self.session.set_clock_ahead(self._market_data.server_time_ms(self.session.market) - self._clock.now_ms())
         except ExchangeError as exc:
             logger.warning("server_time_unknown", extra={"reason": str(exc)})
 
     def _plan(self) -> None:
         settings = self._settings
-        base = (
-            settings.exchange.spot_ws_url if self.session.market is Market.SPOT else settings.exchange.futures_ws_url
-        )
+        base = settings.exchange.spot_ws_url if self.session.market is Market.SPOT else settings.exchange.futures_ws_url
         names = {stream_name(symbol, self.session.kind.value): symbol for symbol in self.session.symbols}
         budget = AttemptBudget()  # the exchange counts attempts by address, so all connections share one
         now_s = time.monotonic()

@@ -176,9 +176,7 @@ class Supervisor:
             replace = asyncio.create_task(self._replace.wait())
             renew = asyncio.create_task(self._renew.wait())
             try:
-                await asyncio.wait(
-                    (closed, replace, renew), timeout=self._renew_s, return_when=asyncio.FIRST_COMPLETED
-                )
+                await asyncio.wait((closed, replace, renew), timeout=self._renew_s, return_when=asyncio.FIRST_COMPLETED)
                 if self._now_s() - opened_s >= 1.0 or not closed.done():
                     self._attempts.succeeded()
                 if closed.done():

@@ -79,7 +79,7 @@ def _simulate(arguments: argparse.Namespace) -> LocalExchange:
         symbols = choose_symbols(arguments.symbols) if arguments.symbols else default_symbols()
     except ValueError as exc:
         raise UsageError(str(exc)) from exc
-    plan = demo_plan(start_ms, symbols={s.instrument.symbol for s in symbols})
+    plan = demo_plan(start_ms, listed=[(s.instrument.market, s.instrument.symbol) for s in symbols])
     market = SimulatedMarket(arguments.seed, start_ms, plan=plan, symbols=symbols)
     if arguments.truth:
         for truth in market.truth():

@@ -26,21 +26,24 @@ def run(arguments: argparse.Namespace) -> int:
     from local import logs
     from local.asking import exchange_for
     from local.backfilling import backfill_if_needed
-    from local.running import run_until_stopped, stop_signals
+    from local.exchange_time import follow
+    from local.running import leave, run_until_stopped, stop_signals
     from local.terminal import Terminal
     from local.world import World, own_state, probe
     from shared.alerts.channels.console import ConsoleChannel
-    from shared.clock import SystemClock
+    from shared.clock import OffsetClock, SystemClock
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
     table, lock = own_state(settings)
     logs.configure(file=Path(settings.storage.sqlite_path).with_suffix(".log"), level="INFO")
     try:
-        clock = SystemClock()
+        base = SystemClock()
+        clock = OffsetClock(base)
         market_data = exchange_for(settings, clock=clock, table=table)
         with stop_signals() as stop:
             available = probe(settings, market_data)
+            available.notes.extend(filter(None, [follow(clock, market_data, base)]))
             world: World | None = None
             terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
             world = World(
@@ -50,6 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
                 market_data=market_data,
                 channels=[ConsoleChannel(terminal.alert)],
                 available=available,
+                every_minute=lambda: follow(clock, market_data, base),
             )
             for note in available.notes:
                 terminal.note(note)
@@ -58,8 +62,8 @@ def run(arguments: argparse.Namespace) -> int:
             if stop.is_set():
                 return 0
             with terminal:
-                run_until_stopped(world, terminal, stop, limit_s=arguments.for_seconds)
+                ended = run_until_stopped(world, terminal, stop, limit_s=arguments.for_seconds)
     finally:
         table.close()
         lock.release()
-    return 0
+    return leave(ended)

@@ -24,11 +24,11 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    from local import window_analysis
     from local.durations import since_ms
     from local.world import open_state
     from shared.clock import HOUR_MS, SystemClock
     from shared.errors import NotEnoughData, UsageError
+    from shared.jobs import window_analysis
     from shared.market.model import Market
     from shared.market.universe import normalize_symbol
     from shared.settings_loader import load_settings

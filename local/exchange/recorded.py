@@ -22,7 +22,7 @@ from shared.market.model import Bar, Market, Trade, TradeKind
 
 class _Wrapped(msgspec.Struct):
     stream: str | None = None
-    data: msgspec.Raw | None = None
+    data: msgspec.Raw = msgspec.field(default_factory=msgspec.Raw)
     lastUpdateId: int | None = None  # noqa: N815 - the exchange's word
     bids: list[tuple[str, str]] = msgspec.field(default_factory=list)
     asks: list[tuple[str, str]] = msgspec.field(default_factory=list)
@@ -200,7 +200,7 @@ def _played_frames(recording: Recording) -> Iterator[Played]:
             continue
         at_ms = at_ms if frame.recv_ms is None else max(at_ms, frame.recv_ms)
         message = _decoded(frame)
-        if message is not None and message.stream is not None and message.data is not None:
+        if message is not None and message.stream is not None and message.data:
             yield Played(at_ms, recording.market, message.stream, bytes(message.data), frame.data)
 
 
@@ -212,7 +212,7 @@ def _values(recording: Recording, symbol: str) -> Iterator[Trade | Ladder]:
             continue
         if message.lastUpdateId is not None and recording.symbol == symbol:
             yield Ladder(message.lastUpdateId, tuple(message.bids), tuple(message.asks), frame.recv_ms or 0)
-        elif message.stream is not None and message.data is not None:
+        elif message.stream is not None and message.data:
             lower, _, kind = message.stream.partition("@")
             if kind in ("trade", "aggTrade") and lower.upper() == symbol:
                 trade = parse_trade_json(bytes(message.data), recording.market, symbol, TradeKind(kind))

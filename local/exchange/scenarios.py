@@ -82,7 +82,7 @@ def window_anomaly(symbol: str, window_ms: int, *, trades: int = 300) -> Planted
     return Planted("window_anomaly", market, symbol, start, end, None, effects)
 
 
-def order_book(symbol: str, start_ms: int, end_ms: int, direction: str, *, factor: float = 40.0) -> Planted:
+def order_book(symbol: str, start_ms: int, end_ms: int, direction: str, *, factor: float = 80.0) -> Planted:
     """A book in which one side is `factor` times its usual self."""
     market = Market.SPOT
     size = factor if direction == "UP" else -factor
@@ -133,12 +133,12 @@ def sector_shot(sector: str, initiator: str, minute_ms: int, direction: str, *, 
     return planted
 
 
-def demo_plan(start_ms: int, *, symbols: Iterable[str] | None = None) -> list[Planted]:
+def demo_plan(start_ms: int, *, listed: Iterable[tuple[Market, str]] | None = None) -> list[Planted]:
     """Plant one of each kind within the first ten minutes, then again each hour with others, for a day.
 
     Relative to the first whole minute at or after the start: trade spike at 2:30, volume spike in minute 3, lopsided
     book in minutes 4 to 9, odd window at 5:20, initiator in minute 6, its followers in minutes 8 and 9. Sector shots
-    come every second hour. With `symbols`, anomalies of symbols outside them are left out.
+    come every second hour. With `listed`, anomalies that touch anything else are left out.
     """
     first = -(-start_ms // MINUTE_MS) * MINUTE_MS
     spot = ("BTCUSDT", "ETHUSDT")
@@ -159,7 +159,9 @@ def demo_plan(start_ms: int, *, symbols: Iterable[str] | None = None) -> list[Pl
             coins = SECTORS[sector]
             initiator = coins[(cycle // 4) % len(coins)]
             plan += sector_shot(sector, initiator, at + 6 * MINUTE_MS, direction, confirmed=cycle % 8 == 0)
-    if symbols is not None:
-        wanted = set(symbols)
-        plan = [planted for planted in plan if {effect.symbol for effect in planted.effects} <= wanted]
+    if listed is not None:
+        wanted = set(listed)
+        plan = [
+            p for p in plan if {(p.market, symbol) for symbol in (p.symbol, *(e.symbol for e in p.effects))} <= wanted
+        ]
     return plan

@@ -35,6 +35,7 @@ class Detector(StrEnum):
     SECTOR_INITIATOR = "sector_initiator"
     SECTOR_DIFFUSION = "sector_diffusion"
     WINDOW_ANOMALY = "window_anomaly"
+    PUMP = "pump"
     SYSTEM = "system"
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,3 +72,4 @@ class Dependencies:
     objects: ObjectStore | None = None
     emit: Emit = drop
     warm: Warm = field(default_factory=Warm)
+    live: Callable[[], Mapping[str, Any] | None] | None = None  # the streamer's own state, where it is in this process

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import Any
 
-from shared.clock import iso_utc
+from shared.clock import DAY_MS, iso_utc
 from shared.exchange.binance.endpoints import host_of
 from shared.jobs.common import bars_of
 from shared.jobs.deps import Dependencies
+from shared.jobs.detectors import detector_states, feed_state
 from shared.jobs.watchdog import STORED_BARS, watched
 from shared.market.model import Market
+from shared.storage.alerts import AlertRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.not_before import NotBeforeRepository
 
@@ -41,10 +44,14 @@ def health(deps: Dependencies) -> dict[str, Any]:
         if limit_ms is not None:
             components[name]["limit_s"] = limit_ms / 1000
     states = {one["state"] for one in components.values()}
+    feed = feed_state(deps, components, now_ms)
+    counts = Counter(name for _, name, _, _, _ in AlertRepository(deps.table).times(now_ms - DAY_MS, now_ms + 1))
     return {
         "status": "silent" if "silent" in states else "starting" if "starting" in states else "ok",
         "time": iso_utc(now_ms),
         "components": components,
+        "feed": feed,
+        "detectors": detector_states(deps, components, feed, counts),
         "last_minute": {market.value: _iso(bars_of(deps).newest_ms(market)) for market in Market},
         "exchange": _bans(deps, now_ms),
     }

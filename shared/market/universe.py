@@ -15,7 +15,8 @@ _LONGEST = 40
 def normalize_symbol(text: str, listed: Collection[str] | None, quote: str = "USDT") -> str:
     """Return the pair a person meant: trimmed, upper-cased; a listed pair stays, anything else gets the quote appended.
 
-    Without a list (None) a name stays when it is longer than a known quote that it ends with.
+    An unlisted name that ends with the quote stays as well: an error should name NOPEUSDT, not NOPEUSDTUSDT. Without a
+    list (None) a name stays when it is longer than a known quote that it ends with.
 
     Raises:
         ValueError: nothing is left of the text, or no pair can be named so.
@@ -28,7 +29,8 @@ def normalize_symbol(text: str, listed: Collection[str] | None, quote: str = "US
     if not symbol.isprintable() or any(character.isspace() for character in symbol):
         raise ValueError("a symbol holds no blanks or control characters")
     if listed is not None:
-        return symbol if symbol in listed else symbol + quote
+        unlisted_pair = symbol.endswith(quote) and len(symbol) > len(quote) and symbol + quote not in listed
+        return symbol if symbol in listed or unlisted_pair else symbol + quote
     if any(symbol.endswith(known) and len(symbol) > len(known) for known in (quote, *KNOWN_QUOTES)):
         return symbol
     return symbol + quote

@@ -149,6 +149,22 @@ class AlertRepository:
         notes = [_note(row) for row in rows]
         return {note.channel: note for note in notes}
 
+    def times(self, since_ms: int, until_ms: int) -> list[tuple[int, str, str, str | None, str]]:
+        """Return (event_ms, detector, symbol, direction, alert_id) of [since_ms, until_ms), oldest first."""
+        rows = self.table.query(
+            alert_keys.ALERT_FEED, start=alert_keys.time_part(since_ms), end=alert_keys.time_part(until_ms)
+        )
+        return [
+            (
+                int(str(row["sk"]).partition("#")[0]),
+                str(row["detector"]),
+                str(row["symbol"]),
+                None if row.get("direction") is None else str(row["direction"]),
+                str(row["alert_id"]),
+            )
+            for row in rows
+        ]
+
     def range(
         self,
         *,
@@ -160,10 +176,12 @@ class AlertRepository:
         until_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        work: int | None = None,
     ) -> tuple[list[Alert], str | None]:
         """Return alerts with an event time in [since_ms, until_ms), newest first, and the next page's cursor.
 
-        A page may hold fewer than `limit`, or none, and still have a next one: the work of one call is bounded.
+        A page may hold fewer than `limit`, or none, and still have a next one: the work of one call is bounded, and by
+        `work` rows where that is given.
         """
         wanted = {
             "symbol": symbol,
@@ -183,6 +201,7 @@ class AlertRepository:
             end=None if until_ms is None else alert_keys.time_part(until_ms),
             cursor=cursor,
             limit=limit,
+            work=work,
         )
         return [_decode(row) for row in rows], next_cursor
 

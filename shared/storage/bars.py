@@ -11,7 +11,7 @@ import numpy as np
 from shared.errors import StorageUnavailable
 from shared.market.model import Bar, Market
 from shared.storage.columns import Floats
-from shared.storage.packed_bars import pack_bars, split, symbols_of, unpack_bars, unpack_columns
+from shared.storage.packed_bars import pack_bars, split, symbols_of, unpack_bar, unpack_bars, unpack_columns
 from shared.storage.schema import bars_partition, time_key
 from shared.storage.table import Absent, Condition, Equals, Item, Put, Table
 
@@ -110,7 +110,7 @@ class BarRepository:
             bar
             for open_ms, parts in self._packed(market, start_ms, end_ms, consistent).items()
             for packed in parts
-            for bar in unpack_bars(market, open_ms, packed, only=symbol).values()
+            if (bar := unpack_bar(market, open_ms, packed, symbol)) is not None
         ]
 
     def have(self, market: Market, start_ms: int, end_ms: int) -> dict[int, set[str]]:

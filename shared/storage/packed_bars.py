@@ -17,9 +17,11 @@ from __future__ import annotations
 
 import zlib
 from collections import deque
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields
+from functools import lru_cache
 from itertools import repeat
+from struct import unpack
 
 import msgspec
 import numpy as np
@@ -99,8 +101,8 @@ def unseal(packed: bytes) -> bytes:
     return zlib.decompress(packed[2:]) if packed[1] else packed[2:]
 
 
-def unpack_bars(market: Market, open_ms: int, packed: bytes, only: str | None = None) -> dict[str, Bar]:
-    """Return the bars by symbol; with `only`, that symbol's bar alone, if it is there.
+def unpack_bars(market: Market, open_ms: int, packed: bytes) -> dict[str, Bar]:
+    """Return the bars by symbol.
 
     Raises:
         StorageUnavailable: the bytes are damaged or from a newer version.
@@ -108,12 +110,6 @@ def unpack_bars(market: Market, open_ms: int, packed: bytes, only: str | None = 
     minute = _open(packed)
     symbols, columns = minute.symbols, minute.values
     offsets = repeat(minute.close_offsets) if isinstance(minute.close_offsets, int) else minute.close_offsets
-    if only is not None:
-        if only not in symbols:
-            return {}
-        at = symbols.index(only)
-        offset = minute.close_offsets if isinstance(minute.close_offsets, int) else minute.close_offsets[at]
-        symbols, offsets, columns = [only], [offset], columns[:, at : at + 1]
     prices: list[list[float]] = columns[:5].tolist()
     quote, trades, taker = (_optional(column) for column in columns[5:])
     counts = [None if count is None else int(count) for count in trades]
@@ -130,6 +126,47 @@ def unpack_columns(packed: bytes) -> tuple[list[str], Floats]:
     """
     minute = _open(packed, few=True)
     return minute.symbols, minute.values[[3, 4, 7]]
+
+
+@lru_cache(maxsize=8192)
+def unpack_bar(market: Market, open_ms: int, packed: bytes, symbol: str) -> Bar | None:
+    """Return one symbol's bar alone, None when it is not there; a chart asks for the same minutes again and again.
+
+    Raises:
+        StorageUnavailable: as `unpack_bars` does.
+    """
+    if packed[:1] != b"\x01":
+        minute = _open(packed)
+        if symbol not in minute.symbols:
+            return None
+        at = minute.symbols.index(symbol)
+        values, offsets = minute.values[:, at].tolist(), minute.close_offsets
+    else:
+        found = _one_of_first(packed, symbol)
+        if found is None:
+            return None
+        at, values, offsets = found
+    offset = offsets if isinstance(offsets, int) else offsets[at]
+    opened, high, low, close, volume = values[:5]
+    quote, trades, taker = (None if value != value else value for value in values[5:])
+    counted = None if trades is None else int(trades)
+    return Bar(market, symbol, open_ms, open_ms + offset, opened, high, low, close, volume, quote, counted, taker)
+
+
+def _one_of_first(packed: bytes, symbol: str) -> tuple[int, Sequence[float], int | list[int]] | None:
+    """Return place, values and close offsets of one symbol of the first form, without reading the others."""
+    try:
+        minute = _first.decode(unseal(packed))
+    except (IndexError, zlib.error, msgspec.DecodeError) as exc:
+        raise StorageUnavailable("a minute of stored bars is damaged") from exc
+    count, planes = len(minute.symbols), minute.columns
+    if len(planes) != count * _COLUMNS * 8:
+        raise StorageUnavailable("a minute of stored bars is damaged")
+    if symbol not in minute.symbols:
+        return None
+    at, step = minute.symbols.index(symbol), count * _COLUMNS
+    # Every step-th byte from a value's first is one value: its byte in each of the eight planes.
+    return at, unpack("<8d", b"".join([planes[i::step] for i in range(at, step, count)])), minute.close_offsets
 
 
 def symbols_of(packed: bytes) -> list[str]:

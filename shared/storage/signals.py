@@ -123,10 +123,12 @@ class SignalRepository:
         until_ms: int | None = None,
         limit: int = 100,
         cursor: str | None = None,
+        work: int | None = None,
     ) -> tuple[list[StoredSignal], str | None]:
         """Return signals of [since_ms, until_ms), newest first, and the cursor of the next page (None: the end).
 
-        A page may hold fewer than `limit`, or none, and still have a next one: the work of one call is bounded.
+        A page may hold fewer than `limit`, or none, and still have a next one: the work of one call is bounded, and by
+        `work` rows where that is given.
         """
 
         def keep(item: Item) -> bool:
@@ -143,6 +145,7 @@ class SignalRepository:
             end=None if until_ms is None else alert_keys.time_part(until_ms),
             cursor=cursor,
             limit=limit,
+            work=work,
         )
         return [decode_stored(row) for row in rows], next_cursor
 

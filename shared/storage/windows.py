@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 from shared.market.model import Window
 from shared.storage.schema import time_key, windows_partition
@@ -12,6 +12,16 @@ from shared.storage.table import Item, Table, Value
 _FLOATS = frozenset(
     {"volume", "avg_trade_size", "return", "volatility", "first_price", "last_price", "score", "threshold"}
 )
+
+
+class Scored(NamedTuple):
+    """What was said of one window: `score` and `threshold` None while warming, `prediction` -1 for an anomaly."""
+
+    start_ms: int
+    score: float | None
+    threshold: float | None
+    prediction: float | None
+    status: str
 
 
 class Verdict(Protocol):
@@ -88,6 +98,22 @@ class WindowRepository:
         )
         return [_row(item) for item in items]
 
+    def scores(self, market: str, symbol: str, end_ms: int, *, limit: int) -> list[Scored]:
+        """Return what was said of the newest `limit` windows that start before `end_ms`, ascending."""
+        items = self._table.query(
+            windows_partition(market, symbol), end=time_key(max(0, end_ms - 1)), limit=limit, reverse=True
+        )
+        return [
+            Scored(
+                int(str(item["sk"])),
+                _number(item.get("score")),
+                _number(item.get("threshold")),
+                _number(item.get("prediction")),
+                str(item.get("status", "")),
+            )
+            for item in reversed(items)
+        ]
+
     def _item(self, row: Mapping[str, Value]) -> Item:
         start_ms = row["start_ms"]
         if not isinstance(start_ms, int):
@@ -106,3 +132,7 @@ def _row(item: Item) -> dict[str, Any]:
         for name, value in item.items()
         if name not in ("pk", "sk", "expires_at")
     }
+
+
+def _number(value: Value) -> float | None:
+    return None if isinstance(value, bool) or not isinstance(value, int | float) else float(value)

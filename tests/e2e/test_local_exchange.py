@@ -308,7 +308,7 @@ async def test_liquidations_come_around_the_initiator() -> None:
     market = SimulatedMarket(7, START, plan=demo_plan(START))
     clock = ManualClock(START + 6 * 60_000)
     with LocalExchange(market, clock) as running:
-        async with connect(running.ws_url + "/market/ws/!forceOrder@arr") as socket:
+        async with connect(running.ws_url + "/market/ws/!forceOrder@arr", max_queue=None) as socket:
             await asyncio.sleep(0.1)
             clock.advance(180_000)
             orders = [m["o"] for m in await messages(socket, 35)]

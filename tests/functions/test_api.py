@@ -200,7 +200,8 @@ def test_no_query_makes_it_fall_over(query: dict[str, str]) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "method"), [("/", "GET"), ("/api/nothing", "GET"), ("/api/alerts", "POST"), ("/api/alerts/../x", "DELETE")]
+    ("path", "method"),
+    [("/", "GET"), ("/api/nothing", "GET"), ("/api/nothing", "POST"), ("/api/alerts/../x", "DELETE")],
 )
 def test_what_is_not_there_is_404(world: FakeWorld, path: str, method: str) -> None:
     assert get(world, path, method=method) == (404, {"error": "there is nothing at this path", "code": "not_found"})

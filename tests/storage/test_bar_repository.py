@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from shared.errors import StorageUnavailable
 from shared.market.model import Bar, Market
 from shared.storage.bars import BarRepository
-from shared.storage.packed_bars import pack_bars, unpack_bars
+from shared.storage.packed_bars import pack_bars, unpack_bar, unpack_bars
 from shared.storage.sqlite import SqliteTable
 from shared.storage.table import Table
 
@@ -97,9 +97,9 @@ def test_any_bars_unpack_as_they_were_packed(rows: dict[str, Any], open_ms: int,
     assert found == bars
     assert all(type(one.trades) in (int, type(None)) for one in found.values())
     for symbol in [*bars, "absent"]:
-        assert unpack_bars(Market.SPOT, open_ms, packed, only=symbol) == (
-            {symbol: bars[symbol]} if symbol in bars else {}
-        )
+        one = unpack_bar(Market.SPOT, open_ms, packed, symbol)
+        assert one == bars.get(symbol)
+        assert one is None or type(one.trades) in (int, type(None))
 
 
 @pytest.mark.parametrize(
@@ -108,6 +108,8 @@ def test_any_bars_unpack_as_they_were_packed(rows: dict[str, Any], open_ms: int,
 def test_damaged_bars_are_an_error_and_not_a_crash(damaged: bytes) -> None:
     with pytest.raises(StorageUnavailable):
         unpack_bars(Market.SPOT, 0, damaged)
+    with pytest.raises(StorageUnavailable):
+        unpack_bar(Market.SPOT, 0, damaged, "A")
 
 
 # Written by version 1 of the form; must be readable for ever.

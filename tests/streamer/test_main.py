@@ -40,7 +40,12 @@ def test_a_signal_ends_it_with_everything_stored(number: signal.Signals) -> None
         assert time.monotonic() - started < 10
     assert HeartbeatRepository(table).all()["streamer"]["trades"] == 500
     later = StreamerService(
-        Settings(), FakeExchange(), FakeAlerts(), table, SystemClock(), symbols=("BTCUSDT",)  # type: ignore[arg-type]
+        Settings(),
+        FakeExchange(),
+        FakeAlerts(),
+        table,
+        SystemClock(),
+        symbols=("BTCUSDT",),  # type: ignore[arg-type]
     )
     later._checkpoints.restore(later.session)
     assert later.session.rejected == {}

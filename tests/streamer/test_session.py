@@ -59,9 +59,7 @@ def facts_of(stream: list[Trade]) -> Facts:
     return facts
 
 
-STREAM = sorted(
-    [*trades(2400, seed=3), *trades(1600, seed=4, symbol="ETHUSDT")], key=lambda t: (t.event_ms, t.symbol)
-)
+STREAM = sorted([*trades(2400, seed=3), *trades(1600, seed=4, symbol="ETHUSDT")], key=lambda t: (t.event_ms, t.symbol))
 GOLDEN = facts_of(STREAM)
 
 

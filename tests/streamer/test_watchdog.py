@@ -10,9 +10,9 @@ import pytest
 from streamer.watchdog import EVERYTHING, Silence, Watchdog
 
 
-def run(watchdog: Watchdog, rates: dict[str, float], seconds: float, start_s: float, counts: dict[str, int]) -> list[
-    tuple[float, Silence]
-]:
+def run(
+    watchdog: Watchdog, rates: dict[str, float], seconds: float, start_s: float, counts: dict[str, int]
+) -> list[tuple[float, Silence]]:
     """Let trades come at random at these rates; return every silence with its time."""
     rng, found, now_s = random.Random(1), [], start_s
     while now_s < start_s + seconds:

@@ -29,8 +29,9 @@ def test_every_command_explains_itself(name: str, capsys: pytest.CaptureFixture[
 
 def test_wrong_usage_is_status_2_and_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["check-config", "--nonsense"]) == 2
-    error = json.loads(capsys.readouterr().err.splitlines()[-1])
+    error = json.loads(capsys.readouterr().err)
     assert error["code"] == "usage"
+    assert error["hint"].startswith("usage: tapewatch")
     assert cli.main([]) == 2
 
 

@@ -149,9 +149,8 @@ def test_a_cut_file_ends_with_one_rejection(tmp_path: Path) -> None:
 
 def test_frames_keep_their_bytes(tmp_path: Path) -> None:
     frame = '{"stream":"a@trade","data":{"p": "1.50"} }'
-    path = write(
-        tmp_path / "spot_A_20240808T2354Z.frames.jsonl", '{"recv_ns":1723161253937085768,"frame":%s}\n' % frame
-    )
+    line = '{"recv_ns":1723161253937085768,"frame":' + frame + "}\n"
+    path = write(tmp_path / "spot_A_20240808T2354Z.frames.jsonl", line)
     ((_, value),) = read(discover([path])[0])
     assert value == Frame(1723161253937085768, frame.encode())
     assert isinstance(value, Frame)

@@ -1,0 +1,138 @@
+"""What a person wants to see at a glance: alerts by hour, cooldowns in force, the forest's scores, each detector."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from shared.alerts.policy import Rules
+from shared.clock import HOUR_MS, iso_utc
+from shared.detection.reading import Detector
+from shared.jobs.deps import Dependencies
+from shared.jobs.window_analysis import score_summary
+from shared.market.model import Market
+from shared.storage.alerts import AlertRepository
+from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.cooldowns import CooldownRepository
+from shared.storage.windows import Scored, WindowRepository
+
+HOURS = 24
+SCORES = 1000
+_BINS = 40
+
+
+def alert_hours(deps: Dependencies, now_ms: int, hours: int = HOURS) -> dict[str, Any]:
+    """Count the alerts of the last hours by hour (UTC) and detector, the running hour last."""
+    last_ms = now_ms // HOUR_MS * HOUR_MS
+    first_ms = last_ms - (hours - 1) * HOUR_MS
+    by_hour: dict[int, Counter[str]] = {first_ms + i * HOUR_MS: Counter() for i in range(hours)}
+    whole: Counter[str] = Counter()
+    for event_ms, detector, _, _, _ in AlertRepository(deps.table).times(first_ms, last_ms + HOUR_MS):
+        by_hour[event_ms // HOUR_MS * HOUR_MS][detector] += 1
+        whole[detector] += 1
+    return {
+        "hours": [
+            {"hour": iso_utc(hour), "total": sum(counts.values()), "detectors": dict(sorted(counts.items()))}
+            for hour, counts in by_hour.items()
+        ],
+        "detectors": {one.value: whole[one.value] for one in Detector},
+        "total": sum(whole.values()),
+    }
+
+
+def cooldowns(deps: Dependencies, now_ms: int) -> list[dict[str, Any]]:
+    """Return what the last alerts keep back now: until when, and how many were held since; soonest end first."""
+    rules = Rules(deps.settings)
+    longest_ms = max(rules.cooldown_ms(one) for one in Detector)
+    newest: dict[tuple[str, str, str | None], tuple[int, str]] = {}
+    repository = AlertRepository(deps.table)
+    for event_ms, detector, symbol, direction, alert_id in repository.times(max(0, now_ms - longest_ms), now_ms + 1):
+        newest[detector, symbol, direction] = (event_ms, alert_id)
+    states = CooldownRepository(deps.table)
+    found = []
+    for (name, symbol, direction), (event_ms, alert_id) in newest.items():
+        detector = Detector(name)
+        until_ms = event_ms + rules.cooldown_ms(detector)
+        if until_ms <= now_ms:
+            continue
+        state = states.get(_key(detector, symbol))
+        found.append(
+            {
+                "detector": name,
+                "symbol": symbol,
+                "direction": direction,
+                "alert_id": alert_id,
+                "since": iso_utc(event_ms),
+                "until": iso_utc(until_ms),
+                "held": state.held_count,
+                "held_since": None if state.held_since_ms is None else iso_utc(state.held_since_ms),
+            }
+        )
+    return sorted(found, key=lambda row: (row["until"], row["detector"], row["symbol"]))
+
+
+def _key(detector: Detector, symbol: str) -> str:
+    """Return the name under which the policy keeps its distance; see `shared.alerts.policy.cooldown_key`."""
+    if detector in (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION):
+        return f"{detector.value}|{symbol}"
+    return f"{detector.value}|{Market.SPOT.value}|{symbol}"
+
+
+def forest_scores(deps: Dependencies, symbol: str, until_ms: int, limit: int = SCORES) -> dict[str, Any]:
+    """Return the newest windows' scores as a histogram, with the threshold, the rate and how old the model is."""
+    settings = deps.settings.window_anomaly
+    rows = WindowRepository(deps.table).scores(Market.SPOT.value, symbol, until_ms, limit=limit)
+    scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
+    judged = [row for row in rows if row.prediction is not None]
+    anomalies = sum(row.prediction == -1 for row in judged)
+    counts, edges = np.histogram(scores, bins=_BINS) if len(scores) else (np.array([]), np.array([]))
+    thresholds = [row.threshold for row in rows if row.threshold is not None]
+    return {
+        "symbol": symbol,
+        "windows": len(rows),
+        "first": iso_utc(rows[0].start_ms) if rows else None,
+        "last": iso_utc(rows[-1].start_ms) if rows else None,
+        "state": _state(rows),
+        "edges": [round(float(edge), 6) for edge in edges],
+        "counts": [int(count) for count in counts],
+        "threshold": thresholds[-1] if thresholds else None,
+        "judged": len(judged),
+        "anomalies": anomalies,
+        "rate": anomalies / len(judged) if judged else None,
+        "model_age_windows": _model_age(deps, symbol),
+        "wanted_rate": settings.alert_rate,
+        "needed": {"windows": settings.first_fit, "scores": settings.calibration_min},
+        "scored": len(scores),
+        "scores": score_summary(scores),
+    }
+
+
+def _model_age(deps: Dependencies, symbol: str) -> int | None:
+    """Return how many windows were learnt since the model was fitted, from the streamer's checkpoint; None: unknown."""
+    stored = CheckpointRepository(deps.table).get(f"streamer/{Market.SPOT.value}/{symbol}")
+    state = None if stored is None else stored.get("anomaly")
+    if not isinstance(state, Mapping):
+        return None
+    learnt, fitted_after = state.get("learnt"), state.get("fitted_after")
+    if not isinstance(learnt, int) or not isinstance(fitted_after, int) or not fitted_after:
+        return None
+    return max(0, learnt - fitted_after)
+
+
+def _state(rows: list[Scored]) -> str:
+    """`empty`, `learning` (no model or no threshold yet) or `judging`."""
+    if not rows:
+        return "empty"
+    return "judging" if any(row.prediction is not None for row in rows[-50:]) else "learning"
+
+
+def quality(deps: Dependencies) -> Mapping[str, Any]:
+    """Return the last evaluation as it was stored; `{"state": "none"}` where there never was one."""
+    stored = CheckpointRepository(deps.table).get(QUALITY)
+    return {"state": "none"} if stored is None else {"state": "evaluated", **stored}
+
+
+QUALITY = "quality"
