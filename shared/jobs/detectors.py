@@ -69,7 +69,6 @@ def detector_states(deps: Dependencies, components: Mapping[str, Row], feed: Row
         Detector.SECTOR_INITIATOR: settings.sector.enabled,
         Detector.SECTOR_DIFFUSION: settings.sector.enabled,
         Detector.WINDOW_ANOMALY: settings.window_anomaly.enabled,
-        Detector.PUMP: settings.pump.enabled,
     }
     found: Row = {}
     for detector, on in enabled.items():
