@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared.clock import HOUR_MS, MINUTE_MS, floor_minute_ms, iso_utc
+from shared.detection.features import history_minutes
 from shared.detection.volume_spike import VolumeSpikeDetector
 from shared.errors import RateLimited
 from shared.jobs import charts, universe
@@ -18,6 +19,7 @@ from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.jobs.volume_spike import KIND
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
+from shared.settings import SectorSettings
 from shared.storage.readings import Rows
 
 Progress = Callable[[int, int, str], None]
@@ -30,6 +32,11 @@ _LIGHT_ROWS = 99  # the most USD-M rows of weight 1
 _LIMIT_PER_MINUTE: Mapping[Market, int] = {Market.USDM: 2400, Market.SPOT: 6000}
 _MINUTE_JOBS_WEIGHT = 1_200  # a minute of USD-M that a backfill beside running jobs leaves to them
 _PAGE_S = 0.25  # one page of 499 rows: answer, parsing and storing
+
+
+def history_hours(settings: SectorSettings) -> float:
+    """Return how many hours the sector detector's full answer needs: 17, or 25 with seasonal volumes."""
+    return float(math.ceil(history_minutes(settings) / 60))
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.clock import MINUTE_MS
-from shared.detection.features import FeatureEngine
+from shared.detection.features import FeatureEngine, history_minutes
 from shared.detection.reading import Status
 from shared.jobs import universe
 from shared.jobs.common import bars_of, beat, features_of
 from shared.jobs.deps import FEATURES_STORED, Dependencies
 from shared.market.model import Market
 from shared.market.universe import Universe
-from shared.settings import SectorWindows
 from shared.storage.bars import BarRepository
 
 _RECENT = 10  # minutes that are read consistently
@@ -35,11 +34,6 @@ class FeaturesReport:
     skipped_minutes: int = 0
     repeated: bool = False
     skipped: str | None = None
-
-
-def history_minutes(windows: SectorWindows) -> int:
-    """Return how many earlier minutes a full answer needs: excess returns, each with its own beta and return."""
-    return windows.zscore_lookback_bars + windows.beta_lookback_bars + windows.return_bars + 1
 
 
 def run(deps: Dependencies, *, minute_ms: int, changed_from_ms: int | None = None) -> FeaturesReport:
@@ -109,7 +103,7 @@ def _engine_before(
 ) -> tuple[FeatureEngine, int, bool]:
     """Return an engine that knows every minute before `first_ms`, how many minutes were read, and whether all were."""
     symbols = watched.symbols()
-    history_ms = history_minutes(deps.settings.sector.windows) * MINUTE_MS
+    history_ms = history_minutes(deps.settings.sector) * MINUTE_MS
     engine = deps.warm.engine
     usable = (
         engine is not None

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from shared.clock import HOUR_MS, MINUTE_MS
+from shared.detection.features import history_minutes
 from shared.errors import UnknownSymbol
 from shared.jobs import charts, universe
 from shared.jobs.common import bars_of, beat, closed_at_ms
 from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, Dependencies
-from shared.jobs.features import history_minutes
 from shared.jobs.pool import HOST_REFUSES, Asked, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
@@ -184,6 +184,6 @@ def _history_missing(deps: Dependencies, bars: BarRepository, minute_ms: int) ->
     if deps.warm.history_checked == minute_ms // HOUR_MS:
         return False
     deps.warm.history_checked = minute_ms // HOUR_MS
-    needed = history_minutes(deps.settings.sector.windows)
+    needed = history_minutes(deps.settings.sector)
     have = bars.have(Market.USDM, minute_ms - needed * MINUTE_MS, minute_ms)
     return sum(1 for names in have.values() if names) < deps.settings.sector.windows.min_coverage * needed
