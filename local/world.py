@@ -27,6 +27,7 @@ from functions import (
     kline_bars,
     open_interest,
     order_book,
+    outcomes,
     redelivery,
     sector,
     volume_spike,
@@ -37,8 +38,10 @@ from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
+from shared.alerts.lanes import Threads
 from shared.alerts.service import AlertService
 from shared.clock import HOUR_MS, Clock, iso_utc
+from shared.commands.listening import receiver_for
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, Dependencies
@@ -178,7 +181,7 @@ class World:
         self.clock = clock
         self.table = table
         self.available = available
-        self.alerts = AlertService.on_table(table, channels, self.settings, clock)
+        self.alerts = AlertService.on_table(table, channels, self.settings, clock, lanes=Threads())
         self.deps = Dependencies(
             settings=self.settings,
             market_data=market_data,
@@ -212,6 +215,7 @@ class World:
             if self.settings.api.enabled
             else None
         )
+        self.receiver = receiver_for(self.deps, channels)
         self._stopped = threading.Event()
 
     def _jobs(self) -> list[Job]:
@@ -219,6 +223,7 @@ class World:
         jobs = [
             Job("redelivery", redelivery.make_handler(deps)),
             Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
+            Job("outcomes", outcomes.make_handler(deps), interval_ms=5 * 60_000, delay_ms=30_000),
             Job("tidy", self._tidy, interval_ms=HOUR_MS),
         ]
         if self._every_minute is not None:
@@ -274,6 +279,8 @@ class World:
         if self.streamer is not None:
             self.streamer.run_in_thread()
         self.scheduler.start()
+        if self.receiver is not None:
+            self.receiver.start(self._stopped)
 
     def wait_until_live(self, stop: threading.Event, *, within_s: float) -> None:
         """Wait for the streamer to have learnt from past trades and to be connected."""
@@ -285,9 +292,11 @@ class World:
 
     def stop(self) -> bool:
         """Stop everything within about 4 seconds; True when all parts ended by themselves."""
+        self._stopped.set()
         ended = [self.scheduler.stop(timeout_s=1.0)]
         if self.streamer is not None:
             ended.append(bool(self.streamer.stop()))
+        ended.append(self.alerts.settle(1.0))  # what a channel is still sending stays in the outbox
         if self.api is not None:
             self.api.stop(timeout_s=1.0)
         return all(ended)
@@ -305,7 +314,7 @@ class World:
         minutes = [
             f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
             for name, state in self.scheduler.states.items()
-            if name not in ("redelivery", "watchdog", "tidy", "clock")
+            if name not in ("redelivery", "watchdog", "outcomes", "tidy", "clock")
         ]
         parts.append("minutes: " + ", ".join(minutes))
         return " | ".join(parts)

@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     from local.terminal import Terminal
     from local.world import World, own_state, probe
     from shared.alerts.channels.console import ConsoleChannel
+    from shared.alerts.wiring import messengers
     from shared.clock import OffsetClock, SystemClock
+    from shared.pictures.drawing import Drawing
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
@@ -43,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
         market_data = exchange_for(settings, clock=clock, table=table)
         with stop_signals() as stop:
             available = probe(settings, market_data)
+            drawing = Drawing(table, market_data, settings.storage.retention_days)
             available.notes.extend(filter(None, [follow(clock, market_data, base)]))
             world: World | None = None
             terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
@@ -51,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
                 clock=clock,
                 table=table,
                 market_data=market_data,
-                channels=[ConsoleChannel(terminal.alert)],
+                channels=[ConsoleChannel(terminal.alert), *messengers(settings, clock, table, picture=drawing.png)],
                 available=available,
                 every_minute=lambda: follow(clock, market_data, base),
             )
