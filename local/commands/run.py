@@ -26,7 +26,7 @@ def run(arguments: argparse.Namespace) -> int:
     from local import logs
     from local.asking import exchange_for
     from local.backfilling import backfill_if_needed
-    from local.exchange_time import follow
+    from local.exchange_time import follow, note_offset
     from local.running import Stopped, interruptible, leave, run_until_stopped, stop_signals
     from local.terminal import Terminal
     from local.world import World, own_state, probe
@@ -44,6 +44,12 @@ def run(arguments: argparse.Namespace) -> int:
         with stop_signals() as stop:
             available = interruptible(lambda: probe(settings, market_data), stop)
             available.notes.extend(filter(None, [interruptible(lambda: follow(clock, market_data, base), stop)]))
+            note_offset(table, clock, base)
+
+            def keep_time() -> None:
+                follow(clock, market_data, base)
+                note_offset(table, clock, base)
+
             world: World | None = None
             terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
             world = World(
@@ -53,7 +59,7 @@ def run(arguments: argparse.Namespace) -> int:
                 market_data=market_data,
                 channels=[ConsoleChannel(terminal.alert)],
                 available=available,
-                every_minute=lambda: follow(clock, market_data, base),
+                every_minute=keep_time,
             )
             for note in available.notes:
                 terminal.note(note)
