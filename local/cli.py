@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "what happened: counts, top symbols, every event"),
     "windows": ("windows", "analysis of the Isolation Forest's windows"),
     "replay": ("replay", "the same detectors over recorded trades, frames and bars"),
+    "evaluate": ("evaluate", "what the alerts are worth: on labels, outcomes, and a market without events"),
     "alerts": ("alerts", "the alert log"),
     "mute": ("mute", "silence one symbol for a while"),
     "status": ("status", "health of every part"),

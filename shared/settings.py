@@ -116,6 +116,7 @@ class WindowAnomalySettings(Section, frozen=True):
     first_fit: int = 500
     refit_every: int = 100
     buffer: int = 500
+    smoothing: float = 0.3  # weight of the newest window in what the model sees, 0..1; 1: each window for itself
     alert_rate: float = 0.005
     calibration_scores: int = 1500
     calibration_min: int = 300
@@ -293,6 +294,7 @@ def check(settings: Settings) -> None:
         positive(f"window_anomaly.{name}", getattr(anomaly, name))
     if anomaly.first_fit < 2 or anomaly.buffer < 2:
         refuse("window_anomaly.first_fit", "and window_anomaly.buffer must be at least 2")
+    share("window_anomaly.smoothing", anomaly.smoothing)
     if anomaly.calibration_min > anomaly.calibration_scores:
         refuse("window_anomaly.calibration_min", "must not exceed window_anomaly.calibration_scores")
     if not 0 < anomaly.alert_rate < 1:
