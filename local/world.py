@@ -20,14 +20,16 @@ import msgspec
 os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
 os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 
-from functions import api, features, kline_bars, order_book, redelivery, sector, volume_spike, watchdog
+from functions import api, features, kline_bars, order_book, outcomes, redelivery, sector, volume_spike, watchdog
 from functions.api_access import OneTimeAccess
 from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
+from shared.alerts.lanes import Threads
 from shared.alerts.service import AlertService
 from shared.clock import HOUR_MS, Clock, iso_utc
+from shared.commands.listening import receiver_for
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
@@ -160,7 +162,7 @@ class World:
         self.clock = clock
         self.table = table
         self.available = available
-        self.alerts = AlertService.on_table(table, channels, self.settings, clock)
+        self.alerts = AlertService.on_table(table, channels, self.settings, clock, lanes=Threads())
         self.deps = Dependencies(
             settings=self.settings,
             market_data=market_data,
@@ -192,6 +194,7 @@ class World:
             if self.settings.api.enabled
             else None
         )
+        self.receiver = receiver_for(self.deps, channels)
         self._stopped = threading.Event()
 
     def _jobs(self) -> list[Job]:
@@ -199,6 +202,7 @@ class World:
         jobs = [
             Job("redelivery", redelivery.make_handler(deps)),
             Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
+            Job("outcomes", outcomes.make_handler(deps), interval_ms=5 * 60_000, delay_ms=30_000),
             Job("tidy", self._tidy, interval_ms=HOUR_MS),
         ]
         if self._every_minute is not None:
@@ -238,6 +242,8 @@ class World:
         if self.streamer is not None:
             self.streamer.run_in_thread()
         self.scheduler.start()
+        if self.receiver is not None:
+            self.receiver.start(self._stopped)
 
     def wait_until_live(self, stop: threading.Event, *, within_s: float) -> None:
         """Wait for the streamer to have learnt from past trades and to be connected."""
@@ -249,9 +255,11 @@ class World:
 
     def stop(self) -> bool:
         """Stop everything within about 4 seconds; True when all parts ended by themselves."""
+        self._stopped.set()
         ended = [self.scheduler.stop(timeout_s=1.0)]
         if self.streamer is not None:
             ended.append(bool(self.streamer.stop()))
+        ended.append(self.alerts.settle(1.0))  # what a channel is still sending stays in the outbox
         if self.api is not None:
             self.api.stop(timeout_s=1.0)
         return all(ended)

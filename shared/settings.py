@@ -135,6 +135,23 @@ class TelegramSettings(Section, frozen=True):
     enabled: bool = False
     bot_token: str = "TELEGRAM_BOT_TOKEN"  # noqa: S105 - the name of the secret, never the token
     chat_id: str | int | None = None
+    api_url: str = "https://api.telegram.org"
+    allowed_chats: tuple[int, ...] = ()  # may send commands; empty: only chat_id
+    commands: bool = True
+    charts: bool = True
+    silent_below: Literal["info", "warning", "critical"] = "warning"  # lesser alerts arrive without a sound
+
+
+class WebhookSettings(Section, frozen=True):
+    enabled: bool = False
+    url: str | None = None
+    secret: str = "TAPEWATCH_WEBHOOK_SECRET"  # noqa: S105 - the name of the secret, never the key
+    timeout_s: float = 10.0
+
+
+class StormSettings(Section, frozen=True):
+    notifications: int = 2  # single alerts of a channel in a window; what comes beyond leaves as one digest
+    window_seconds: float = 60.0
 
 
 class SnsSettings(Section, frozen=True):
@@ -147,10 +164,13 @@ class AlertSettings(Section, frozen=True):
     direction_swap_grace_minutes: float = 15.0
     cooldown_minutes: Mapping[str, float] = msgspec.field(default_factory=dict)  # by detector, over the default
     mutes: tuple[str, ...] = ()  # symbols muted by configuration
-    max_age_minutes: float = 10.0  # nothing older is sent late
+    max_age_minutes: float = 10.0  # nothing older is sent late, except in a digest
+    dead_after_hours: float = 24.0  # nothing older is sent at all
     budget_per_day: int | None = None
     channels: tuple[str, ...] = ("console",)
+    storm: StormSettings = StormSettings()
     telegram: TelegramSettings = TelegramSettings()
+    webhook: WebhookSettings = WebhookSettings()
     sns: SnsSettings = SnsSettings()
 
 
@@ -302,6 +322,18 @@ def check(settings: Settings) -> None:
     for name in ("cooldown_minutes_per_symbol", "direction_swap_grace_minutes", "max_age_minutes"):
         if getattr(settings.alerts, name) < 0:
             refuse(f"alerts.{name}", "must not be negative")
+    positive("alerts.dead_after_hours", settings.alerts.dead_after_hours)
+    positive("alerts.storm.notifications", settings.alerts.storm.notifications)
+    positive("alerts.storm.window_seconds", settings.alerts.storm.window_seconds)
+    telegram, webhook = settings.alerts.telegram, settings.alerts.webhook
+    if telegram.enabled and telegram.chat_id is None:
+        refuse("alerts.telegram.chat_id", "must be set while alerts.telegram.enabled is true")
+    if not telegram.api_url.startswith(("http://", "https://")):
+        refuse("alerts.telegram.api_url", "must begin with http:// or https://")
+    if webhook.enabled and not (webhook.url or "").startswith(("http://", "https://")):
+        refuse("alerts.webhook.url", "must begin with http:// or https:// while alerts.webhook.enabled is true")
+    if not 0 < webhook.timeout_s <= 12:
+        refuse("alerts.webhook.timeout_s", f"must lie in (0, 12], is {webhook.timeout_s}")
     if not 0 <= settings.api.port <= 65535:
         refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
     positive("streamer.shards", settings.streamer.shards)

@@ -31,7 +31,9 @@ def run(arguments: argparse.Namespace) -> int:
     from local.terminal import Terminal
     from local.world import World, own_state, probe
     from shared.alerts.channels.console import ConsoleChannel
+    from shared.alerts.wiring import messengers
     from shared.clock import OffsetClock, SystemClock
+    from shared.pictures.drawing import Drawing
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
@@ -45,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
             available = interruptible(lambda: probe(settings, market_data), stop)
             available.notes.extend(filter(None, [interruptible(lambda: follow(clock, market_data, base), stop)]))
             note_offset(table, clock, base)
+            drawing = Drawing(table, market_data, settings.storage.retention_days)
 
             def keep_time() -> None:
                 follow(clock, market_data, base)
@@ -57,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
                 clock=clock,
                 table=table,
                 market_data=market_data,
-                channels=[ConsoleChannel(terminal.alert)],
+                channels=[ConsoleChannel(terminal.alert), *messengers(settings, clock, table, picture=drawing.png)],
                 available=available,
                 every_minute=keep_time,
             )

@@ -36,6 +36,8 @@ class Alerts(Protocol):
 
     def redeliver(self, now_ms: int) -> Any: ...
 
+    def settle(self, timeout_s: float) -> bool: ...
+
 
 def drop(detail_type: str, detail: Mapping[str, Any]) -> None:
     """Emit to nobody: for a command that wants a job's work and not its consequences."""
