@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
+
 MEMORY = ":memory:"
 
 
@@ -143,7 +145,7 @@ def _probe_futures(settings: Settings, market_data: MarketData) -> tuple[bool, l
     try:
         listed = {listing.symbol for listing in market_data.listings(Market.USDM)}
     except RestrictedLocation as exc:
-        return False, [f"{exc} The spot detectors go on."]
+        return False, [str(exc)]
     except ExchangeError as exc:
         # Perhaps only for a moment: the jobs keep trying, each failure is counted and shown.
         return True, [f"the futures market did not answer yet ({exc}); the sector detector keeps trying"]
@@ -302,19 +304,24 @@ class World:
         return all(ended)
 
     def status_line(self) -> str:
-        """One line for a person: market time, trades, windows, minutes, alerts."""
-        parts = [iso_utc(self.clock.now_ms() // 1000 * 1000).replace("T", " ").replace("Z", " UTC")]
+        """One line for a person, what matters first: trouble, market time, trades, minutes."""
+        moment = iso_utc(self.clock.now_ms() // 1000 * 1000).replace("T", " ").replace("Z", " UTC")
+        parts = [moment]
         if self.streamer is not None:
             now = self.streamer.status()
+            if now.get("state") == "broken":
+                parts.append(f"STREAM DOWN: {now.get('reason') or 'not connected'}")
+            elif now.get("state") == "quiet":
+                parts.append("market quiet")
+            if now.get("error"):
+                parts.append(f"STATE: {now['error']}")
             parts.append(f"{now.get('trades', 0):,} trades ({now.get('trades_per_s', 0):.0f}/s)")
             lag = now.get("lag_ms")
-            if lag is not None:
+            if lag is not None and now.get("state") == "live":
                 parts.append(f"lag {lag / 1000:.1f} s")
             parts.append(f"{now.get('windows', 0):,} windows, models {now.get('models', 0)}/{now.get('symbols', 0)}")
-        minutes = [
-            f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
-            for name, state in self.scheduler.states.items()
-            if name not in ("redelivery", "watchdog", "outcomes", "tidy", "clock")
-        ]
-        parts.append("minutes: " + ", ".join(minutes))
+        runs = {name: state for name, state in self.scheduler.states.items() if name in SHOWN_JOBS}
+        if runs:
+            parts.append(f"minutes {max(state.runs for state in runs.values())}")
+        parts += [f"{name} FAILED: {state.last_error}" for name, state in runs.items() if state.last_error]
         return " | ".join(parts)

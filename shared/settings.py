@@ -130,7 +130,7 @@ class WindowAnomalySettings(Section, frozen=True):
 
 
 class PumpSettings(Section, frozen=True):
-    enabled: bool = True
+    enabled: bool = False  # measured on thin coins against BTC; on other pairs its worth is not known
     threshold: float = 0.8  # the model's probability from which a chunk is a pump, 0..1
     pause_minutes: float = 30.0  # after an alert
     warmup_hours: float = 6.0
@@ -221,6 +221,7 @@ class Settings(Section, frozen=True):
     order_book: OrderBookSettings = OrderBookSettings()
     sector: SectorSettings = SectorSettings()
     window_anomaly: WindowAnomalySettings = WindowAnomalySettings()
+    pump: PumpSettings = PumpSettings()
     alerts: AlertSettings = AlertSettings()
     storage: StorageSettings = StorageSettings()
     streamer: StreamerSettings = StreamerSettings()
