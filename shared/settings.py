@@ -37,6 +37,9 @@ class UniverseSettings(Section, frozen=True):
     )
     sector_symbols: Mapping[str, tuple[str, ...]] | None = None  # the old name of `sectors`
     all: str | None = None  # a quote currency: every spot pair in it, e.g. USDT
+    futures_all: str | None = None  # the same for USD-M perpetuals, in the sectors of the built-in catalogue
+    futures_exclude: tuple[str, ...] = ()  # symbols that `futures_all` leaves out
+    futures_tradfi: bool = False  # `futures_all` takes perpetuals on stocks and commodities too
 
 
 class VolumeSpikeSettings(Section, frozen=True):
@@ -103,8 +106,12 @@ class SectorSettings(Section, frozen=True):
     universe: SectorUniverse = SectorUniverse()
     windows: SectorWindows = SectorWindows()
     thresholds: SectorThresholds = SectorThresholds()
-    volume_scale: Literal["raw", "log"] = "raw"
+    volume_scale: Literal["raw", "log", "log_seasonal"] = "raw"
     takers_agree: bool = False
+    market_wide_share: float | None = None  # so many symbols at once are one market-wide alert, 0..1
+    diffusion_p_max: float | None = None  # largest chance that so many coins would have followed anyway
+    budget_per_day: int | None = None  # alerts a day that the rarest signals share
+    open_interest_minutes: bool = True  # sample the open interest each minute where the weight budget allows
 
 
 class WindowAnomalySettings(Section, frozen=True):
@@ -123,7 +130,7 @@ class WindowAnomalySettings(Section, frozen=True):
 
 
 class PumpSettings(Section, frozen=True):
-    enabled: bool = True
+    enabled: bool = False  # measured on thin coins against BTC; on other pairs its worth is not known
     threshold: float = 0.8  # the model's probability from which a chunk is a pump, 0..1
     pause_minutes: float = 30.0  # after an alert
     warmup_hours: float = 6.0
@@ -216,6 +223,7 @@ class Settings(Section, frozen=True):
     order_book: OrderBookSettings = OrderBookSettings()
     sector: SectorSettings = SectorSettings()
     window_anomaly: WindowAnomalySettings = WindowAnomalySettings()
+    pump: PumpSettings = PumpSettings()
     alerts: AlertSettings = AlertSettings()
     storage: StorageSettings = StorageSettings()
     streamer: StreamerSettings = StreamerSettings()
@@ -310,6 +318,11 @@ def check(settings: Settings) -> None:
     if not 0.5 <= thresholds.taker_dominance_min <= 1:
         refuse("sector.thresholds.taker_dominance_min", f"must lie in 0.5..1, is {thresholds.taker_dominance_min}")
     share("sector.thresholds.sector_share_min", thresholds.sector_share_min)
+    for name in ("market_wide_share", "diffusion_p_max"):
+        if (value := getattr(settings.sector, name)) is not None:
+            share(f"sector.{name}", value)
+    if settings.sector.budget_per_day is not None:
+        positive("sector.budget_per_day", settings.sector.budget_per_day)
     positive("sector.thresholds.sector_k_min", thresholds.sector_k_min)
     anomaly = settings.window_anomaly
     for name in ("window_seconds", "trees", "refit_every", "calibration_scores", "calibration_min"):
