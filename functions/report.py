@@ -1,4 +1,4 @@
-"""Say what happened: `{"since": "24h"}` gives the JSON report, kept in the object store too where there is one."""
+"""Say what happened: `{"since": "24h"}` gives the JSON report; the object store keeps it, and as a page with plots."""
 
 from __future__ import annotations
 
@@ -13,8 +13,9 @@ from functions.events import Trigger, text
 from functions.handler import Handler, job_handler
 from shared.clock import iso_utc
 from shared.errors import UsageError
-from shared.jobs import report
 from shared.jobs.deps import Dependencies
+from shared.jobs.report_extras import full_report
+from shared.jobs.report_html import render
 from shared.jobs.when import parse_when
 
 DEFAULT_SINCE = "24h"
@@ -22,9 +23,10 @@ DEFAULT_SINCE = "24h"
 
 @dataclass(frozen=True, slots=True)
 class ReportAnswer:
-    """`stored_as` names the object that holds the report, None where there is no object store."""
+    """`stored_as` and `page` name the objects that hold the report, None where there is no object store."""
 
     stored_as: str | None
+    page: str | None
     report: dict[str, Any]
 
 
@@ -34,12 +36,14 @@ def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
         since_ms = parse_when(text(trigger.detail, "since") or DEFAULT_SINCE, until_ms)
         if since_ms >= until_ms:
             raise UsageError("since must lie before the report's time")
-        answer = report.run(deps, since_ms=since_ms, until_ms=until_ms).to_json()
-        name = None
+        answer, charts = full_report(deps, since_ms=since_ms, until_ms=until_ms)
+        name = page = None
         if deps.objects is not None:
-            name = f"reports/{iso_utc(until_ms).replace(':', '')}.json"
+            stem = f"reports/{iso_utc(until_ms).replace(':', '')}"
+            name, page = f"{stem}.json", f"{stem}.html"
             deps.objects.put(name, msgspec.json.encode(answer))
-        return ReportAnswer(name, answer)
+            deps.objects.put(page, render(answer, charts).encode())
+        return ReportAnswer(name, page, answer)
 
     return job_handler("report", dependencies, work, log_report=False)
 

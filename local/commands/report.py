@@ -1,4 +1,4 @@
-"""`tapewatch report`: what happened, as JSON: counts, top symbols, every event."""
+"""`tapewatch report`: what happened, as JSON and as one HTML file: counts, top symbols, every event, plots."""
 
 from __future__ import annotations
 
@@ -14,17 +14,22 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "report",
         help="what happened: counts, top symbols, every event",
-        description="Prints (or writes) one JSON object about the time since --since.",
+        description=(
+            "Prints (or writes) one JSON object about the time since --since, and with --html one self-contained "
+            "page with plots."
+        ),
     )
     parser.add_argument("--since", default="24h", help="a span (24h) or an ISO time (default %(default)s)")
     parser.add_argument("--output", metavar="FILE", help="write the JSON there instead of printing it")
+    parser.add_argument("--html", metavar="FILE", help="write a self-contained page there; prints no JSON then")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from local.asking import jobs_for
     from local.durations import since_ms
     from local.world import open_state
-    from shared.jobs import report
+    from shared.jobs.report_extras import full_report
+    from shared.jobs.report_html import render
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
@@ -32,14 +37,18 @@ def run(arguments: argparse.Namespace) -> int:
     try:
         deps = jobs_for(settings, table)
         now_ms = deps.clock.now_ms()
-        answer = report.run(deps, since_ms=since_ms("--since", arguments.since, now_ms), until_ms=now_ms).to_json()
+        since = since_ms("--since", arguments.since, now_ms)
+        answer, charts = full_report(deps, since_ms=since, until_ms=now_ms)
     finally:
         table.close()
     text = json.dumps(answer, indent=2, ensure_ascii=False)
     if arguments.output:
         write_whole(Path(arguments.output), text + "\n")
         print(f"{arguments.output}: {len(answer['events'])} events")
-    else:
+    if arguments.html:
+        write_whole(Path(arguments.html), render(answer, charts))
+        print(f"{arguments.html}: {len(charts)} charts, {Path(arguments.html).stat().st_size / 1000:.0f} kB")
+    if not arguments.output and not arguments.html:
         print(text)
     return 0
 

@@ -21,12 +21,15 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--symbol", help="a pair or a coin (default: the first of universe.spot_symbols)")
     parser.add_argument("--since", default="24h", help="a span (24h) or an ISO time (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.add_argument("--plot", metavar="FILE.png", help="scores: write the histogram as a picture")
+    parser.add_argument("--svg", metavar="FILE.svg", help="scores: write the histogram as SVG")
 
 
 def run(arguments: argparse.Namespace) -> int:
     from local.durations import since_ms
+    from local.exchange_time import state_clock
     from local.world import open_state
-    from shared.clock import HOUR_MS, SystemClock
+    from shared.clock import HOUR_MS
     from shared.errors import NotEnoughData, UsageError
     from shared.jobs import window_analysis
     from shared.market.model import Market
@@ -34,8 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     from shared.settings_loader import load_settings
     from shared.storage.windows import WindowRepository
 
-    settings, now_ms = load_settings(arguments.config).settings, SystemClock().now_ms()
-    start = since_ms("--since", arguments.since, now_ms)
+    if (arguments.plot or arguments.svg) and arguments.what != "scores":
+        raise UsageError("--plot and --svg belong to `windows scores`")
+    settings = load_settings(arguments.config).settings
     if not arguments.symbol and not settings.universe.spot_symbols:
         raise UsageError("--symbol is needed: universe.spot_symbols is empty")
     try:
@@ -44,11 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--symbol: {exc}") from None
     table = open_state(settings)
     try:
+        now_ms = state_clock(table).now_ms()
+        start = since_ms("--since", arguments.since, now_ms)
         rows = WindowRepository(table).range(Market.SPOT.value, symbol, start, now_ms + HOUR_MS)
     finally:
         table.close()
     if not rows:
         raise NotEnoughData(f"no windows of {symbol} are stored in this time; `tapewatch run` stores one every 20 s")
+    if arguments.plot or arguments.svg:
+        return _draw(symbol, rows, arguments.plot, arguments.svg)
     if arguments.what == "export":
         window_analysis.export_csv(rows, sys.stdout)
         return 0
@@ -64,6 +72,30 @@ def run(arguments: argparse.Namespace) -> int:
         print(json.dumps({"symbol": symbol, **answer}, ensure_ascii=False))
     else:
         _show(symbol, arguments.what, answer)
+    return 0
+
+
+def _draw(symbol: str, rows: Any, png: str | None, svg: str | None) -> int:
+    """Write the histogram of the scores, with the newest threshold."""
+    from pathlib import Path
+
+    from shared.errors import NotEnoughData
+    from shared.jobs import window_analysis
+    from shared.pictures.plots import PRINT, histogram
+    from shared.pictures.png import png_of
+
+    bins = window_analysis.distribution(rows, bins=40)
+    if not bins:
+        raise NotEnoughData(f"no window of {symbol} has a score yet: the first model comes after 500 windows")
+    edges = [row["from"] for row in bins] + [bins[-1]["to"]]
+    counts = [int(row["count"]) for row in bins]
+    threshold = next((row["threshold"] for row in reversed(rows) if row.get("threshold") is not None), None)
+    label = f"Isolation Forest scores of {symbol}: {sum(counts)} windows"
+    drawn = histogram(edges, counts, label, PRINT, threshold=threshold, height=320)
+    for name, data in ((svg, drawn.encode()), (png, png_of(drawn) if png else b"")):
+        if name:
+            Path(name).write_bytes(data)
+            print(f"{name}: {sum(counts)} scores of {symbol}")
     return 0
 
 
