@@ -58,7 +58,8 @@ def jobs(settings: Settings) -> tuple[Job, ...]:
     """Return the functions that these settings need."""
     many = settings.universe.all is not None or len(settings.universe.spot_symbols) > MANY_SYMBOLS
     spot_mb = 512 if many else 256
-    futures_mb = 1024 if len(settings.futures_symbols) > MANY_SYMBOLS else 256
+    many_futures = settings.universe.futures_all or len(settings.futures_symbols) > MANY_SYMBOLS
+    futures_mb = 1024 if many_futures else 256
     found = []
     if settings.volume_spike.enabled:
         found.append(Job("volume-spike", ALERTING | Right.EMIT, every_minutes=1, memory_mb=spot_mb))
@@ -72,6 +73,9 @@ def jobs(settings: Settings) -> tuple[Job, ...]:
             Job("features", chain, on=BARS_STORED, memory_mb=futures_mb, alone=True),
             Job("sector", ALERTING, on=FEATURES_STORED, memory_mb=futures_mb, alone=True),
         ]
+        if settings.sector.open_interest_minutes:
+            own = Right.READ | Right.WRITE
+            found.append(Job("open-interest", own, every_minutes=1, memory_mb=futures_mb, alone=True))
     found += [
         Job(
             "backfill",
@@ -83,6 +87,7 @@ def jobs(settings: Settings) -> tuple[Job, ...]:
         ),
         Job("redelivery", ALERTING, every_minutes=1, alone=True),
         Job("watchdog", ALERTING, every_minutes=1, alone=True),
+        Job("outcomes", Right.READ | Right.WRITE, every_minutes=5, alone=True),
         Job("report", Right.READ | Right.STORE, cron="5 0 * * ? *", memory_mb=512, timeout_s=300),
     ]
     return tuple(found)

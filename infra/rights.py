@@ -31,7 +31,8 @@ def allow_table(role: iam.IRole, table: dynamodb.ITable, *, write: bool) -> None
 
 
 def allow_publish(role: iam.IRole, topic: sns.ITopic) -> None:
-    allow(role, ("sns:Publish",), topic.topic_arn)
+    # Before it trusts a topic the channel looks whether anybody has subscribed.
+    allow(role, ("sns:ListSubscriptionsByTopic", "sns:Publish"), topic.topic_arn)
 
 
 def allow_emit(role: iam.IRole, bus: events.IEventBus) -> None:

@@ -22,7 +22,7 @@ from infra.constructs.watching import Watching
 from infra.data_stack import DataStack
 from infra.jobs import Job, Right, jobs
 from infra.names import variable
-from infra.rights import allow_emit, allow_publish, allow_reports, allow_secret, allow_table
+from infra.rights import allow, allow_emit, allow_publish, allow_reports, allow_secret, allow_table
 from shared.settings import Settings
 
 
@@ -64,10 +64,9 @@ class TapewatchStack(Stack):
             variable("aws.event_bus"): self.bus.event_bus_name,
         }
         self.watching = Watching(self, "Watching", settings=settings, dead_letters=self.dead_letters)
+        self.telegram = self._telegram() if settings.alerts.telegram.enabled else None
         self.functions = {job.name: self._job(job) for job in jobs(settings)}
         self._watch(jobs(settings))
-        if settings.alerts.telegram.enabled:
-            self._telegram()
         if settings.aws.streamer.enabled:
             self._streamer()
         if settings.api.enabled:
@@ -98,7 +97,7 @@ class TapewatchStack(Stack):
         if Right.READ in job.rights:
             allow_table(made.role, self.data.table, write=Right.WRITE in job.rights)
         if Right.PUBLISH in job.rights:
-            allow_publish(made.role, self.alerts.topic)
+            self._allow_alerts(made.role)
         if Right.EMIT in job.rights:
             allow_emit(made.role, self.bus)
         if Right.STORE in job.rights:
@@ -114,18 +113,24 @@ class TapewatchStack(Stack):
         self.watching.functions([self.functions[job.name].function for job in each_minute])
         self.watching.dead_letters("DeadLetters", self.dead_letters)
 
-    def _telegram(self) -> None:
+    def _telegram(self) -> TelegramSender:
         telegram = TelegramSender(
             self,
             "Telegram",
             settings=self.settings,
-            alerts=self.alerts,
             code=self.parts.functions,
-            env=self.variables,
+            env=dict(self.variables),
             log_days=self.log_days,
         )
         allow_table(telegram.sender.role, self.data.table, write=True)
         self.watching.dead_letters("TelegramDeadLetters", telegram.dead_letters)
+        self.variables[variable("aws.telegram_queue_url")] = telegram.queue.queue_url
+        return telegram
+
+    def _allow_alerts(self, role: iam.Role) -> None:
+        allow_publish(role, self.alerts.topic)
+        if self.telegram is not None:
+            allow(role, ("sqs:SendMessage",), self.telegram.queue.queue_arn)
 
     def _streamer(self) -> None:
         image = self.parts.image
@@ -145,7 +150,7 @@ class TapewatchStack(Stack):
 
     def _grant_streamer(self, role: iam.Role) -> None:
         allow_table(role, self.data.table, write=True)
-        allow_publish(role, self.alerts.topic)
+        self._allow_alerts(role)
         if self.settings.alerts.telegram.enabled:  # its commands are read by the streamer, by long poll
             allow_secret(self, role, "alerts.telegram.bot_token", self.settings.alerts.telegram.bot_token)
 

@@ -232,6 +232,7 @@ class AwsSettings(Section, frozen=True):
     region: str | None = None
     stack_name: str = "Tapewatch"
     event_bus: str | None = None  # set by the deployment; none: the account's default bus
+    telegram_queue_url: str | None = None  # set by the deployment
     subscriptions: tuple[AwsSubscription, ...] = ()
     alarm_emails: tuple[str, ...] = ()
     log_retention_days: int = 14

@@ -1,4 +1,4 @@
-"""Where alerts go out: one topic with the configured subscribers, and Telegram behind a queue."""
+"""Where alerts go out: one topic with the configured subscribers, and Telegram behind a queue of its own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk import aws_lambda_event_sources as sources
 from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
-from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
@@ -57,7 +56,7 @@ class AlertTopic(Construct):
 
 
 class TelegramSender(Construct):
-    """Topic -> queue -> function -> Telegram; what Telegram does not take after some tries waits in a second queue."""
+    """Queue -> function -> Telegram; what Telegram does not take after some tries waits in a second queue."""
 
     def __init__(
         self,
@@ -65,14 +64,13 @@ class TelegramSender(Construct):
         id_: str,
         *,
         settings: Settings,
-        alerts: AlertTopic,
         code: lambda_.Code,
         env: Mapping[str, str],
         log_days: logs.RetentionDays,
     ) -> None:
         super().__init__(scope, id_)
         self.dead_letters = sqs.Queue(self, "DeadLetters", enforce_ssl=True, retention_period=Duration.days(14))
-        queue = sqs.Queue(
+        self.queue = queue = sqs.Queue(
             self,
             "Queue",
             enforce_ssl=True,
@@ -80,9 +78,6 @@ class TelegramSender(Construct):
             visibility_timeout=Duration.seconds(6 * TELEGRAM_TIMEOUT_S),
             retention_period=Duration.days(1),
             dead_letter_queue=sqs.DeadLetterQueue(queue=self.dead_letters, max_receive_count=TELEGRAM_TRIES),
-        )
-        alerts.topic.add_subscription(
-            subscriptions.SqsSubscription(queue, raw_message_delivery=True, dead_letter_queue=alerts.dead_letters)
         )
         sender = LoggedFunction(
             self,

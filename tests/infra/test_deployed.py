@@ -100,7 +100,7 @@ def test_every_job_runs_within_its_own_rights(world: tuple[Deployment, dict[str,
     stamp = {"scheduled_time": time.strftime("%Y-%m-%dT%H:%M:00Z", time.gmtime(now_ms / 1000))}
     assert made.invoke("backfill", {**stamp, "hours": 1}, **over)["bars"] > 0
     assert made.schedule("kline_bars", now_ms, **over)["bars"] > 0  # features and sector follow by its events
-    for module in ("order_book", "redelivery", "watchdog", "report"):
+    for module in ("order_book", "redelivery", "watchdog", "report", "outcomes", "open_interest"):
         made.schedule(module, now_ms, **over)
     assert {call.function for call in made.calls} >= {
         "backfill",
@@ -108,6 +108,8 @@ def test_every_job_runs_within_its_own_rights(world: tuple[Deployment, dict[str,
         "features",
         "sector",
         "order_book",
+        "open_interest",
+        "outcomes",
         "redelivery",
         "watchdog",
         "report",

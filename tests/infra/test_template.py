@@ -24,7 +24,7 @@ from tests.infra.conftest import FULL, Synth
 pytestmark = pytest.mark.aws
 
 ROOT = Path(__file__).resolve().parents[2]
-MINUTE_JOBS = {"volume-spike", "order-book", "kline-bars", "redelivery", "watchdog"}
+MINUTE_JOBS = {"volume-spike", "order-book", "kline-bars", "open-interest", "redelivery", "watchdog"}
 
 
 def functions(synth: Synth) -> dict[str, dict[str, Any]]:
@@ -85,7 +85,13 @@ def test_every_function_is_arm64_python_313_with_its_own_role_and_log(full: Synt
 
 def test_the_table_of_jobs_is_what_is_deployed(synth: Synth) -> None:
     assert {job.handler for job in jobs(Settings())} <= functions(synth).keys()
-    assert {job.name for job in jobs(Settings())} == MINUTE_JOBS | {"features", "sector", "backfill", "report"}
+    assert {job.name for job in jobs(Settings())} == MINUTE_JOBS | {
+        "features",
+        "sector",
+        "backfill",
+        "outcomes",
+        "report",
+    }
 
 
 def test_schedules_are_sharp_short_lived_and_say_their_time(synth: Synth) -> None:
@@ -99,7 +105,10 @@ def test_schedules_are_sharp_short_lived_and_say_their_time(synth: Synth) -> Non
         assert event["scheduled_time"] == "<aws.scheduler.scheduled-time>"
         read_trigger(event | {"scheduled_time": "2026-01-01T00:01:00Z"})
         found[event["job"]] = told["ScheduleExpression"]
-    assert found == dict.fromkeys(MINUTE_JOBS, "rate(1 minute)") | {"report": "cron(5 0 * * ? *)"}
+    assert found == dict.fromkeys(MINUTE_JOBS, "rate(1 minute)") | {
+        "outcomes": "rate(5 minutes)",
+        "report": "cron(5 0 * * ? *)",
+    }
 
 
 def test_a_failed_event_is_tried_once_more_and_then_kept(full: Synth) -> None:
@@ -115,7 +124,16 @@ def test_a_second_copy_cannot_run_where_it_would_hurt(synth: Synth, synth_of: Ca
         handler.split(".")[1]: told.get("ReservedConcurrentExecutions") for handler, told in functions(synth).items()
     }
     alone = {name for name, number in reserved.items() if number == 1}
-    assert alone == {"kline_bars", "features", "sector", "backfill", "redelivery", "watchdog"}
+    assert alone == {
+        "kline_bars",
+        "open_interest",
+        "features",
+        "sector",
+        "backfill",
+        "redelivery",
+        "watchdog",
+        "outcomes",
+    }
     assert reserved["api"] == 5
     without = synth_of({"aws": {"reserved_concurrency": False}})
     assert all("ReservedConcurrentExecutions" not in told for told in functions(without).values())
