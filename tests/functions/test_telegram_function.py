@@ -1,4 +1,4 @@
-"""Telegram behind a queue: what the queue channel puts in comes out at the channel, in order, and comes back if refused."""
+"""Telegram behind a queue: what goes in comes out at the channel, in order, and comes back if it was refused."""
 
 from __future__ import annotations
 

@@ -1,93 +1,43 @@
-"""One synthesis per kind of deployment and test run. Code and image are stand-ins; test_bundles.py builds real ones."""
+"""Fixtures of the deployment's tests; without the packages of `start.py setup aws-test` none of them is collected."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
-from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-os.environ.setdefault("JSII_SILENCE_WARNING_END_OF_LIFE_NODE_VERSION", "1")
-
-pytest.importorskip("aws_cdk", reason="needs `python3 start.py setup aws-test`")
-
-from aws_cdk import App
-from aws_cdk import aws_ecs as ecs
-from aws_cdk import aws_lambda as lambda_
-from aws_cdk.assertions import Template
-
-from infra.app import build, context, effective
-from infra.tapewatch_stack import Parts
 from shared.settings import Settings
 from shared.settings_loader import parse_settings
 
-TOKEN_SHA256 = "ab" * 32
+if TYPE_CHECKING:
+    from tests.infra.synths import Synth
 
-FULL = {
-    "aws": {
-        "subscriptions": [
-            {"protocol": "email", "endpoint": "me@example.org", "filter": {"severity": ["critical"]}},
-            {"protocol": "sms", "endpoint": "+49301234567"},
-            {"protocol": "https", "endpoint": "https://hooks.example.org/tapewatch"},
-            {"protocol": "sqs", "endpoint": "arn:aws:sqs:eu-central-1:123456789012:inbox"},
-        ],
-        "alarm_emails": ["ops@example.org"],
-        "dashboard": True,
-        "streamer": {"spot": True},
-    },
-    "streamer": {"shards": 3},
-    "alerts": {"telegram": {"enabled": True, "chat_id": 7, "bot_token": "/tapewatch/telegram-bot-token"}},
-}
-
-
-@dataclass(frozen=True)
-class Synth:
-    """Both templates of one deployment."""
-
-    data: Template
-    main: Template
-    app: App
-
-    @property
-    def both(self) -> tuple[dict[str, Any], dict[str, Any]]:
-        return self.data.to_json(), self.main.to_json()
-
-    def of(self, kind: str) -> dict[str, Any]:
-        """Return the main stack's resources of a type by logical id."""
-        return dict(self.main.find_resources(kind))
-
-
-def parts(code_folder: Path) -> Parts:
-    code_folder.mkdir(exist_ok=True)
-    (code_folder / "index.py").write_text("")
-    code = lambda_.Code.from_asset(str(code_folder))
-    return Parts(code, code, "1", ecs.ContainerImage.from_registry("example/streamer:1"), TOKEN_SHA256)
-
-
-def make_synth(settings: Settings, code_folder: Path, region: str | None = None) -> Synth:
-    settings, notes = effective(settings, region)
-    app = App(context=context(), analytics_reporting=False)
-    data, main = build(app, settings, parts(code_folder), notes)
-    return Synth(Template.from_stack(data), Template.from_stack(main), app)
+collect_ignore_glob = [] if find_spec("aws_cdk") else ["test_*.py"]
 
 
 @pytest.fixture(scope="session")
 def synth(tmp_path_factory: pytest.TempPathFactory) -> Synth:
     """The default deployment."""
+    from tests.infra.synths import make_synth
+
     return make_synth(Settings(), tmp_path_factory.mktemp("default") / "code")
 
 
 @pytest.fixture(scope="session")
 def full(tmp_path_factory: pytest.TempPathFactory) -> Synth:
     """Everything switched on."""
+    from tests.infra.synths import FULL, make_synth
+
     return make_synth(parse_settings(FULL), tmp_path_factory.mktemp("full") / "code")
 
 
 @pytest.fixture
 def synth_of(tmp_path: Path) -> Callable[..., Synth]:
+    from tests.infra.synths import make_synth
+
     def make(tree: dict[str, Any], region: str | None = None) -> Synth:
         return make_synth(parse_settings(tree), tmp_path / "code", region)
 

@@ -20,7 +20,7 @@ def normalised(*templates: dict[str, Any]) -> str:
 
 if __name__ == "__main__":
     from shared.settings import Settings
-    from tests.infra.conftest import make_synth
+    from tests.infra.synths import make_synth
 
     with tempfile.TemporaryDirectory() as folder:
         FILE.write_text(normalised(*make_synth(Settings(), Path(folder) / "code").both), encoding="utf-8")

@@ -16,8 +16,8 @@ from local.exchange.scenarios import volume_spike
 from local.exchange.server import LocalExchange
 from shared.clock import HOUR_MS, MINUTE_MS, SystemClock, floor_minute_ms
 from shared.settings_loader import parse_settings
-from tests.infra.conftest import make_synth
 from tests.infra.deployed import REGION, Deployment, deployed
+from tests.infra.synths import make_synth
 
 pytestmark = [pytest.mark.aws, pytest.mark.slow]
 

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from infra.acknowledged import ACCEPTED
-from tests.infra.conftest import Synth
 from tests.infra.policies import Resolver, allowed, arn_of, each
+from tests.infra.synths import Synth
 
 pytestmark = pytest.mark.aws
 
@@ -118,7 +118,7 @@ from aws_cdk import App, Validations
 from cdk_nag import AwsSolutionsChecks, ServerlessChecks
 import infra.app
 from infra.app import build, context
-from tests.infra.conftest import parts, FULL
+from tests.infra.synths import parts, FULL
 from shared.settings_loader import parse_settings
 app = App(context=context(), outdir=sys.argv[1], analytics_reporting=False)
 folder = Path(sys.argv[1]).parent / "code"

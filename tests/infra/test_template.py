@@ -19,7 +19,7 @@ from shared.jobs import deps
 from shared.observability import METRICS
 from shared.settings import Settings
 from shared.settings_loader import load_settings, parse_settings
-from tests.infra.conftest import FULL, Synth
+from tests.infra.synths import FULL, Synth
 
 pytestmark = pytest.mark.aws
 
