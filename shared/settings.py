@@ -37,6 +37,9 @@ class UniverseSettings(Section, frozen=True):
     )
     sector_symbols: Mapping[str, tuple[str, ...]] | None = None  # the old name of `sectors`
     all: str | None = None  # a quote currency: every spot pair in it, e.g. USDT
+    futures_all: str | None = None  # the same for USD-M perpetuals, in the sectors of the built-in catalogue
+    futures_exclude: tuple[str, ...] = ()  # symbols that `futures_all` leaves out
+    futures_tradfi: bool = False  # `futures_all` takes perpetuals on stocks and commodities too
 
 
 class VolumeSpikeSettings(Section, frozen=True):
@@ -103,8 +106,12 @@ class SectorSettings(Section, frozen=True):
     universe: SectorUniverse = SectorUniverse()
     windows: SectorWindows = SectorWindows()
     thresholds: SectorThresholds = SectorThresholds()
-    volume_scale: Literal["raw", "log"] = "raw"
+    volume_scale: Literal["raw", "log", "log_seasonal"] = "raw"
     takers_agree: bool = False
+    market_wide_share: float | None = None  # so many symbols at once are one market-wide alert, 0..1
+    diffusion_p_max: float | None = None  # largest chance that so many coins would have followed anyway
+    budget_per_day: int | None = None  # alerts a day that the rarest signals share
+    open_interest_minutes: bool = True  # sample the open interest each minute where the weight budget allows
 
 
 class WindowAnomalySettings(Section, frozen=True):
@@ -189,6 +196,8 @@ class StreamerSettings(Section, frozen=True):
     warmup_trades: bool = True  # fill the windows from past trades where the exchange serves them
     warmup_hours: float = 5.0
     heartbeat_seconds: float = 5.0
+    lease_seconds: float = 5.0  # a streamer silent for this long is replaced by the one that stands by
+    liquidations: bool = True  # sum the futures' forced orders by minute, for the sector detector
     shards: int = 1
     shard_index: int = 0
 
@@ -309,6 +318,11 @@ def check(settings: Settings) -> None:
     if not 0.5 <= thresholds.taker_dominance_min <= 1:
         refuse("sector.thresholds.taker_dominance_min", f"must lie in 0.5..1, is {thresholds.taker_dominance_min}")
     share("sector.thresholds.sector_share_min", thresholds.sector_share_min)
+    for name in ("market_wide_share", "diffusion_p_max"):
+        if (value := getattr(settings.sector, name)) is not None:
+            share(f"sector.{name}", value)
+    if settings.sector.budget_per_day is not None:
+        positive("sector.budget_per_day", settings.sector.budget_per_day)
     positive("sector.thresholds.sector_k_min", thresholds.sector_k_min)
     anomaly = settings.window_anomaly
     for name in ("window_seconds", "trees", "refit_every", "calibration_scores", "calibration_min"):
@@ -338,5 +352,7 @@ def check(settings: Settings) -> None:
     if not 0 <= settings.api.port <= 65535:
         refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
     positive("streamer.shards", settings.streamer.shards)
+    if not 1 <= settings.streamer.lease_seconds <= 300:
+        refuse("streamer.lease_seconds", f"must lie in 1..300, is {settings.streamer.lease_seconds}")
     if not 0 <= settings.streamer.shard_index < settings.streamer.shards:
         refuse("streamer.shard_index", f"must lie in 0..{settings.streamer.shards - 1}")

@@ -42,6 +42,7 @@ def severity_of(signal: Signal) -> Severity:
         return Severity.CRITICAL
     if signal.strength >= WARNING_STRENGTH or signal.detector in (
         Detector.SECTOR_DIFFUSION,
+        Detector.MARKET_WIDE,
         Detector.PUMP,
     ):
         return Severity.WARNING
@@ -126,6 +127,20 @@ def _diffusion(signal: Signal) -> tuple[str, list[str]]:
         f"Initiator: {initiator} ({direction}) at {say.moment(values.get('initiator_time', signal.event_ms))}",
         f"Followers ({share}):",
         *lines,
+        *([] if values.get("p_value") is None else [f"By chance: p={say.brief(values.get('p_value'))}"]),
+    ]
+
+
+def _market_wide(signal: Signal) -> tuple[str, list[str]]:
+    values = signal.values
+    direction = signal.direction.value if signal.direction else say.UNKNOWN
+    share = f"{say.fixed(values.get('moved'), 0)}/{say.fixed(values.get('symbols'), 0)}"
+    return f"Market-wide move {direction}: {share} symbols", [
+        "🌊 MARKET-WIDE MOVE",
+        *_head(signal),
+        f"Symbols: {share} = {say.percent(values.get('share'), 0)} on heavy volume",
+        f"Median 15 min return: {say.percent(values.get('r_15m'), 2, sign=True)}",
+        "Sector shots are not told while it lasts.",
     ]
 
 
@@ -215,6 +230,7 @@ def _first(values: Mapping[str, Any], *names: str) -> object:
 _WRITERS: Mapping[Detector, Callable[[Signal], tuple[str, list[str]]]] = {
     Detector.SECTOR_INITIATOR: _initiator,
     Detector.SECTOR_DIFFUSION: _diffusion,
+    Detector.MARKET_WIDE: _market_wide,
     Detector.VOLUME_SPIKE: _volume_spike,
     Detector.TRADE_SPIKE: _trade_spike,
     Detector.ORDER_BOOK_IMBALANCE: _order_book,
@@ -230,6 +246,7 @@ _FIRST_NUMBERS: Mapping[Detector, tuple[str, ...]] = {
     Detector.ORDER_BOOK_IMBALANCE: ("obi", "notional_bid", "notional_ask", "levels"),
     Detector.SECTOR_INITIATOR: ("status", "z_excess_return", "z_volume", "taker_buy_share", "beta", "funding_rate"),
     Detector.SECTOR_DIFFUSION: ("initiator", "followers_count", "others", "share"),
+    Detector.MARKET_WIDE: ("moved", "symbols", "share", "r_15m"),
     Detector.WINDOW_ANOMALY: ("score", "trade_count", "volume", "return", "volatility"),
     Detector.PUMP: ("score", "price", "rise_60s", "buy_300s", "sweeps"),
     Detector.SYSTEM: ("message",),
