@@ -83,9 +83,7 @@ def _counts(answer: Mapping[str, Any]) -> dict[str, int]:
     counts = {
         "StreamerDataAgeSeconds": answer.get("streamer_data_age_s"),
         "SymbolsFailed": len(answer["failed"]) if isinstance(answer.get("failed"), Mapping) else None,
-        "SignalsFound": answer.get("signals", answer.get("spikes")),
         "AlertsMade": answer.get("alerts"),
-        "AlertsHeld": sum(answer["held"].values()) if isinstance(answer.get("held"), Mapping) else None,
         "DeliveriesFailed": answer.get("deliveries_failed"),
         "ComponentsSilent": len(answer["silent"]) if isinstance(answer.get("silent"), list | tuple) else None,
         "ExchangeRefusals": 1 if answer.get("refused") else None,

@@ -18,6 +18,7 @@ from infra.acknowledged import acknowledge_all
 from infra.assets import ROOT, content_digest, functions_bundle, image_folder, page_bundle
 from infra.data_stack import DataStack
 from infra.names import futures_blocked
+from infra.pace import paced
 from infra.tapewatch_stack import Parts, TapewatchStack
 from infra.token import token_hash
 from shared.errors import TapewatchError
@@ -31,7 +32,8 @@ ADVICE = (
 
 
 def effective(settings: Settings, region: str | None) -> tuple[Settings, tuple[str, ...]]:
-    """Return the settings that can work in the region, and what to tell about the difference."""
+    """Return the settings that can work in the region, at AWS's pace, and what to tell about the difference."""
+    settings = paced(settings)
     if not (settings.sector.enabled and futures_blocked(region)):
         return settings, ()
     return (

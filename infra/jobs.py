@@ -9,6 +9,9 @@ from shared.settings import Settings
 
 BARS_STORED, FEATURES_STORED, BACKFILL_WANTED = "bars.stored", "features.stored", "backfill.wanted"
 MANY_SYMBOLS = 50
+WATCHED_FOR_ERRORS = ("volume-spike", "order-book", "sector", "redelivery")
+"""Each metric of an alarm is paid for, so only these: a chain that breaks earlier does not reach `sector`, whose data
+are then missing, and the watchdog's absence is an alarm of its own."""
 
 
 class Right(Flag):

@@ -20,7 +20,7 @@ from infra.constructs.job_function import JobFunction
 from infra.constructs.streamer import Streamer
 from infra.constructs.watching import Watching
 from infra.data_stack import DataStack
-from infra.jobs import Job, Right, jobs
+from infra.jobs import WATCHED_FOR_ERRORS, Job, Right, jobs
 from infra.names import variable
 from infra.rights import allow, allow_emit, allow_publish, allow_reports, allow_secret, allow_table
 from shared.settings import Settings
@@ -106,11 +106,10 @@ class TapewatchStack(Stack):
         return made
 
     def _watch(self, known: tuple[Job, ...]) -> None:
-        each_minute = [job for job in known if job.every_minutes == 1 or job.on in ("bars.stored", "features.stored")]
         self.watching.minutes()
         if self.settings.aws.streamer.enabled:
             self.watching.streamer()
-        self.watching.functions([self.functions[job.name].function for job in each_minute])
+        self.watching.functions([self.functions[job.name].function for job in known if job.name in WATCHED_FOR_ERRORS])
         self.watching.dead_letters("DeadLetters", self.dead_letters)
 
     def _telegram(self) -> TelegramSender:

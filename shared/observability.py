@@ -21,9 +21,7 @@ SERVICE = "tapewatch"
 METRICS: Mapping[str, str] = {
     "StreamerDataAgeSeconds": "age of the newest trade that the slowest streamer has seen, as the watchdog finds it",
     "SymbolsFailed": "symbols without a usable answer; the log line names each with its reason",
-    "SignalsFound": "rules that fired",
     "AlertsMade": "signals that became an alert",
-    "AlertsHeld": "signals held back by cooldown, mute, gate, budget or age",
     "DeliveriesFailed": "deliveries that a channel did not take in a redelivery run",
     "ComponentsSilent": "components that the watchdog found silent",
     "ExchangeRefusals": "runs in which the exchange refused every symbol (403, 418, 451)",

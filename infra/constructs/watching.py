@@ -20,7 +20,6 @@ PAGE = "docs/operations.md"
 MINUTE = Duration.minutes(1)
 SILENT_S = 180
 LAG_S = 60
-METRICS_OF_AN_EXPRESSION = 10  # CloudWatch's limit
 
 
 class Watching(Construct):
@@ -45,10 +44,10 @@ class Watching(Construct):
 
     def functions(self, functions: Sequence[lambda_.IFunction]) -> None:
         """Watch the errors of functions that run each minute: no data means that they do not run."""
-        watched = list(functions)[:METRICS_OF_AN_EXPRESSION]
+        watched = list(functions)
         names = [f"e{number}" for number in range(len(watched))]
         errors = cw.MathExpression(
-            expression=" + ".join(f"FILL({name}, 0)" for name in names[:-1]) + f" + {names[-1]}",
+            expression=" + ".join(names),  # without data of one of them there is none of the sum
             using_metrics={
                 name: one.metric_errors(statistic="Sum", period=Duration.minutes(5))
                 for name, one in zip(names, watched, strict=True)
@@ -80,8 +79,8 @@ class Watching(Construct):
                 title="Age of the newest trade (s)", left=[own("StreamerDataAgeSeconds", "Maximum")], width=12
             ),
             cw.GraphWidget(
-                title="Signals and alerts",
-                left=[own(name, "Sum") for name in METRICS if name in ("SignalsFound", "AlertsMade", "AlertsHeld")],
+                title="Alerts and failures",
+                left=[own(name, "Sum") for name in ("AlertsMade", "DeliveriesFailed", "SymbolsFailed")],
                 width=12,
             ),
             cw.GraphWidget(

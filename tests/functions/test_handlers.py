@@ -222,12 +222,12 @@ def test_every_function_has_a_lambda_handler() -> None:
 # --- logs and metrics --------------------------------------------------------------------------------------------
 def test_metrics_are_one_line_of_documented_names() -> None:
     out = io.StringIO()
-    publish({"SignalsFound": 4, "AlertsMade": 0, "ComponentsSilent": 0}, out)
+    publish({"AlertsMade": 4, "SymbolsFailed": 0, "ComponentsSilent": 0}, out)
     [line] = out.getvalue().splitlines()
     told = json.loads(line)
-    assert told["SignalsFound"] == [4.0]
+    assert told["AlertsMade"] == [4.0]
     assert told["ComponentsSilent"] == [0.0]  # an alarm takes its absence for trouble
-    assert "AlertsMade" not in told  # a metric costs money in each hour in which it is sent
+    assert "SymbolsFailed" not in told  # a metric costs money in each hour in which it is sent
     with pytest.raises(KeyError, match="Invented"):
         publish({"Invented": 1}, out)
     assert len(METRICS) <= 10

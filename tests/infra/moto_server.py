@@ -55,7 +55,8 @@ def post(address: str, path: str, body: bytes) -> None:
 def account_env(address: str) -> dict[str, str]:
     """Return the environment that sends every SDK's calls to the server."""
     return {
-        "AWS_ENDPOINT_URL": address,
+        # By another name than S3, whose buckets would otherwise be looked for in the name of the host.
+        "AWS_ENDPOINT_URL": address.replace("127.0.0.1", "localhost"),
         "AWS_ENDPOINT_URL_S3": address,
         "AWS_ACCESS_KEY_ID": "testing",
         "AWS_SECRET_ACCESS_KEY": "testing",
