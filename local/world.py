@@ -23,6 +23,7 @@ os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 from functions import api, features, kline_bars, order_book, redelivery, sector, volume_spike, watchdog
 from functions.api_access import OneTimeAccess
 from local.asking import unreachable
+from local.live_feed import LiveFeed
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
@@ -167,7 +168,7 @@ class World:
             clock=clock,
             objects=FolderObjects(self.settings.storage.objects_path),
             emit=self._emit,
-            live=lambda: None if self.streamer is None else self.streamer.status(),
+            live=self._live,
         )
         self._chain: Mapping[str, Callable[[dict[str, Any], Any], Any]] = {
             BARS_STORED: features.make_handler(lambda: self.deps),
@@ -191,6 +192,10 @@ class World:
             else None
         )
         self._stopped = threading.Event()
+        self._feed = None if self.streamer is None else LiveFeed(self.streamer.status)
+
+    def _live(self) -> dict[str, Any] | None:
+        return None if self._feed is None else self._feed()
 
     def _jobs(self) -> list[Job]:
         settings, deps = self.settings, lambda: self.deps

@@ -63,7 +63,7 @@
     const stop = new AbortController(), timer = setTimeout(() => stop.abort(), 10000);
     try {
       const answer = await fetch(url, { headers, cache: "no-store", signal: stop.signal });
-      if (answer.status === 304 && before) return before.data;
+      if (answer.status === 304 && before) { await answer.text(); return before.data; }
       const data = await answer.json();
       if (!answer.ok) throw new Refused(data.error || "status " + answer.status);
       if (known.size > 200) known.clear();
@@ -183,6 +183,7 @@
     chart.candles.setData(all);
     chart.volume.setData(all.map(({ time, value }) => ({ time, value })));
     drawn = { count: 0, ms: 0, first: performance.now() - began };
+    if (all.length && !root.dataset.barsMs) root.dataset.barsMs = num(performance.now(), 0);
   }
   function addBar(bar) {
     const began = performance.now(), last = bars[bars.length - 1];
