@@ -3,7 +3,7 @@
 
     python3 start.py demo          the whole system against a simulated market
     python3 start.py test [...]    set up and run the tests (more words go to pytest)
-    python3 start.py setup [dev]   set up only; `dev` adds linters and type checkers
+    python3 start.py setup [dev]   set up only; `dev` adds linters and type checkers, `browser` what drives the page
     python3 start.py lock          write the lock files anew from pyproject.toml (needs uv)
     python3 start.py COMMAND ...   any other tapewatch command
 
@@ -23,8 +23,10 @@ VENV = ROOT / os.environ.get("TAPEWATCH_VENV", ".venv")
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
 LOCKS = {"run": "requirements.lock", "test": "requirements-test.lock", "dev": "requirements-dev.lock"}
+LOCKS["browser"] = "requirements-browser.lock"
 GROUPS = {"run": ["build"], "test": ["build", "test"], "dev": ["build", "test", "lint"]}
-CONTAINS = {"run": ("run", "test", "dev"), "test": ("test", "dev"), "dev": ("dev",)}
+GROUPS["browser"] = ["build", "test", "browser"]
+CONTAINS = {"run": ("run", "test", "dev"), "test": ("test", "dev"), "dev": ("dev",), "browser": ("browser",)}
 OLDEST = (3, 11)
 
 
@@ -47,7 +49,9 @@ def main() -> int:
     if words[0] == "setup":
         return 0
     if words[0] == "test":
-        return run([PYTHON, "-m", "pytest", "-n", "auto", "-m", "not slow and not dynamodb_local", *words[1:]])
+        return run(
+            [PYTHON, "-m", "pytest", "-n", "auto", "-m", "not slow and not dynamodb_local and not browser", *words[1:]]
+        )
     return run([PYTHON, "-m", "local.cli", *words])
 
 

@@ -160,8 +160,8 @@ def screenshot(target: Path) -> None:
     command = [sys.executable, "-m", "local.cli", "demo", "--port", "0"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as demo:
         assert demo.stderr is not None
-        url = next(line.split()[-1] for line in demo.stderr if "http://" in line)
-        url = url.rpartition("/api")[0] or url
+        url = next(line.split()[-1] for line in demo.stderr if "/api/health" in line)
+        url = url.removesuffix("/api/health")
         end = time.monotonic() + 120
         while time.monotonic() < end:
             with urllib.request.urlopen(f"{url}/api/summary") as answer:

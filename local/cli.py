@@ -24,6 +24,7 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "report": ("report", "what happened: counts, top symbols, every event"),
     "windows": ("windows", "analysis of the Isolation Forest's windows"),
     "replay": ("replay", "the same detectors over recorded trades, frames and bars"),
+    "evaluate": ("evaluate", "what the alerts are worth: on labels, outcomes, and a market without events"),
     "alerts": ("alerts", "the alert log"),
     "mute": ("mute", "silence one symbol for a while"),
     "status": ("status", "health of every part"),
@@ -60,6 +61,8 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None:  # `>&-`: nobody wants to hear us, which is no reason to fail
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lives as long as the process
     try:
         status = _dispatch(words)
         sys.stdout.flush()

@@ -18,9 +18,10 @@ from local.recordings import Frame, Recording, RecordingKind, Rejected, read, re
 from local.replay_policy import ReplayPolicy
 from shared.detection.features import FeatureEngine
 from shared.detection.forest import fit_forest
+from shared.detection.market_wide import market_signal
 from shared.detection.order_book import OrderBookRule, read_order_book
-from shared.detection.reading import Detector, Signal
-from shared.detection.sector import Confirmation, DiffusionTracker, diffusion_signal, find_initiators, initiator_signal
+from shared.detection.reading import Detector, Signal, Status
+from shared.detection.sector import Confirmation, DiffusionTracker, diffusion_signal, initiator_signal
 from shared.detection.volume_spike import VolumeSpikeDetector
 from shared.exchange.binance.events import BookSnapshot, DepthDiff, DepthGap, Ignored, Malformed, Repeat, SetAside
 from shared.exchange.binance.stream import StreamParser
@@ -32,7 +33,7 @@ from streamer.session import Session
 
 TRADE_DETECTORS = frozenset({Detector.TRADE_SPIKE, Detector.WINDOW_ANOMALY})
 UNCONFIRMED = Confirmation()
-SECTOR_DETECTORS = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION})
+SECTOR_DETECTORS = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.MARKET_WIDE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +72,7 @@ class Summary:
     messages: Counter[str] = field(default_factory=Counter)
     depth_breaks: Counter[str] = field(default_factory=Counter)
     windows: int = 0
+    judged: Counter[str] = field(default_factory=Counter)  # bars and windows that a detector could judge
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -145,6 +147,8 @@ class Replay:
         detector = VolumeSpikeDetector(self._settings.volume_spike, recording.market, recording.symbol or "")
         for index, bar in rows:
             reading = detector.step(bar)
+            if reading is not None and reading.ratio is not None:
+                self.summary.judged[Detector.VOLUME_SPIKE.value] += 1
             signal = detector.signal(reading) if reading is not None else None
             if signal is not None:
                 yield Found(signal, index, recording.path.name)
@@ -170,12 +174,17 @@ class Replay:
         for open_ms in sorted(minutes):
             row = minutes[open_ms]
             features = engine.push(open_ms, {symbol: bar for symbol, (_, bar, _) in row.items()})
-            hits = find_initiators(features, universe, self._settings.sector)
+            able = sum(one.status is Status.NORMAL for name, one in features.items() if name != benchmark)
+            self.summary.judged[Detector.SECTOR_INITIATOR.value] += able
+            decision = tracker.decide(open_ms, features)
+            if decision.move is not None and Detector.MARKET_WIDE in self._wanted:
+                index, _, source = row.get(benchmark) or next(iter(row.values()))
+                yield Found(market_signal(decision.move, benchmark, self._settings.sector), index, source)
             if Detector.SECTOR_INITIATOR in self._wanted:
-                for hit in hits:
+                for hit in decision.hits:
                     index, _, source = row[hit.symbol]
                     yield Found(initiator_signal(hit, UNCONFIRMED, self._settings.sector), index, source)
-            for event in tracker.step(open_ms, features, hits):
+            for event in decision.events:
                 if Detector.SECTOR_DIFFUSION in self._wanted:
                     signal = diffusion_signal(event, self._settings.sector)
                     index, _, source = row.get(event.initiator) or next(iter(row.values()))
@@ -273,6 +282,8 @@ class _TradeWalk:
             if isinstance(action, StoreWindows):
                 self._windows[symbol] += len(action.verdicts)
                 self._summary.windows += len(action.verdicts)
+                judged = sum(verdict.prediction is not None for verdict in action.verdicts)
+                self._summary.judged[Detector.WINDOW_ANOMALY.value] += judged
             elif isinstance(action, FitModel):
                 anomaly = self._settings.window_anomaly
                 model = fit_forest(action.request.features, trees=anomaly.trees, seed=anomaly.seed)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import lru_cache
 
 MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
@@ -11,10 +12,15 @@ DAY_MS = 86_400_000
 
 def iso_utc(ms: int) -> str:
     """Format epoch milliseconds as `2023-10-27T10:00:00Z`; milliseconds appear only when they are not zero."""
-    moment = datetime.fromtimestamp(ms // 1000, tz=UTC)
-    if ms % 1000:
-        return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{ms % 1000:03d}Z"
-    return moment.strftime("%Y-%m-%dT%H:%M:%SZ")
+    day, rest = divmod(ms, DAY_MS)
+    seconds, part = divmod(rest, 1000)
+    text = f"{_date(day)}T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
+    return f"{text}.{part:03d}Z" if part else f"{text}Z"
+
+
+@lru_cache(maxsize=64)
+def _date(day: int) -> str:
+    return datetime.fromtimestamp(day * (DAY_MS // 1000), tz=UTC).strftime("%Y-%m-%d")
 
 
 def parse_utc_ms(text: str) -> int:

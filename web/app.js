@@ -78,13 +78,26 @@
     const answer = await fetch(url, { method, headers, body: body ? JSON.stringify(body) : undefined });
     if (!answer.ok) throw new Refused((await answer.json()).error);
   }
-  const panel = (id, work) => async () => {
-    try { await work(); }
-    catch (error) {
-      const said = error instanceof Refused ? error.message : "no answer from the server";
-      note(id, "error", said.charAt(0).toUpperCase() + said.slice(1) + " — asking again every 5 s.");
-      if (!(error instanceof Refused) && !(error instanceof TypeError) && error.name !== "AbortError") console.error(error);
-    }
+  /** One run at a time: a call during a run makes it run once more, so that no two draw the same panel. */
+  const panel = (id, work) => {
+    let running = null, again = false;
+    const once = async () => {
+      try { await work(); }
+      catch (error) {
+        const said = error instanceof Refused ? error.message : "no answer from the server";
+        note(id, "error", said.charAt(0).toUpperCase() + said.slice(1) + " — asking again every 5 s.");
+        if (!(error instanceof Refused) && !(error instanceof TypeError) && error.name !== "AbortError") console.error(error);
+      }
+    };
+    const runs = async () => {
+      do { again = false; await once(); } while (again);
+      running = null;
+    };
+    return () => {
+      if (running) again = true;
+      else running = runs();
+      return running;
+    };
   };
 
   // --- health -----------------------------------------------------------------------------------------------
@@ -516,7 +529,7 @@
   }
   function theme(name) {
     root.dataset.theme = name;
-    $("theme").setAttribute("aria-pressed", String(name === "light"));
+    $("theme").textContent = name === "light" ? "Switch to dark" : "Switch to light";
     if (universe) { paintChart(); if (chart && bars.length) loadMarkers(false).catch(() => {}); }
   }
   $("theme").addEventListener("click", () => {

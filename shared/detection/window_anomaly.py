@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from shared.detection.calibration import TrailingQuantile
+from shared.detection.calibration import PacedQuantile
 from shared.detection.forest import FlatForest, FloatArray, fit_forest
 from shared.detection.reading import Detector, Signal, Status
 from shared.market.model import Market, Window
@@ -81,6 +81,10 @@ class WindowAnomalyDetector:
     Fitting is asked for, not done: after each step, take `fit_due()`, fit it anywhere, `install` the outcome. A
     request stands until it is installed or given up; a replay calls `fit_now()` after each step, and a stream that
     installs before the next window says exactly the same.
+
+    With `smoothing` below 1 the model sees each feature's exponential mean, and the size of the return without its
+    sign: a window then stands out by the state of the market that it ends, which foretells the next minutes better
+    than the window alone (docs/evaluation.md). With 1 it sees the bare features.
     """
 
     def __init__(self, settings: WindowAnomalySettings, market: Market, symbol: str) -> None:
@@ -92,31 +96,62 @@ class WindowAnomalyDetector:
         self.skipped = 0  # windows neither scored nor learnt
         self._learnt = 0
         self._asked_after: int | None = None
+        self._level: tuple[float, ...] | None = None
         self._buffer: deque[tuple[float, ...]] = deque(maxlen=settings.buffer)
-        self._quantile = TrailingQuantile(settings.alert_rate, settings.calibration_scores, settings.calibration_min)
+        self._quantile = PacedQuantile(settings.alert_rate, settings.calibration_scores, settings.calibration_min)
 
     @property
     def learnt(self) -> int:
         return self._learnt
 
+    @staticmethod
+    def scorable(window: Window) -> bool:
+        """Tell whether a window is judged and learnt at all: complete, not empty, with numbers that are numbers."""
+        return window.complete and window.trade_count >= 1 and all(map(isfinite, window_features(window)))
+
     def step(self, window: Window) -> WindowVerdict:
         """Judge a window, then learn it; an incomplete one or one with bad numbers is neither scored nor learnt."""
-        features = window_features(window)
-        if not window.complete or window.trade_count < 1 or not all(map(isfinite, features)):
+        seen = self.see(window)
+        raw_score = None if seen is None or self.model is None else float(self.model.score((seen,))[0])
+        return self.judge(window, seen, raw_score)
+
+    def see(self, window: Window) -> tuple[float, ...] | None:
+        """Return what the model sees of a window, None of one that is not scored; the first half of `step`.
+
+        Whoever judges many symbols at once calls it for each window in order, asks `score_many`, and calls `judge`.
+        """
+        if not self.scorable(window):
+            return None
+        return self._smooth(window_features(window))
+
+    def judge(self, window: Window, seen: tuple[float, ...] | None, raw_score: float | None) -> WindowVerdict:
+        """Judge a window that was seen, by what the present model's `score` says of it; the second half of `step`."""
+        if seen is None:
             self.skipped += 1
             return WindowVerdict(window, None, None, None, Status.UNSCORABLE)
         score = threshold = flagged = None
-        if self.model is not None:
-            score = float(self.model.score((features,))[0]) + SCORE_OFFSET
+        if raw_score is not None:
+            score = raw_score + SCORE_OFFSET
             threshold = self._quantile.threshold()
             flagged = self._quantile.flags(score)
-        self._buffer.append(features)
+        self._buffer.append(seen)
         self._learnt += 1
         if flagged is None:
             return WindowVerdict(window, score, None, None, Status.WARMING)
         if flagged:
             return WindowVerdict(window, score, threshold, -1, Status.ANOMALY)
         return WindowVerdict(window, score, threshold, 1, Status.NORMAL)
+
+    def _smooth(self, features: tuple[float, ...]) -> tuple[float, ...]:
+        """Return what the model sees of a window, and remember it."""
+        weight = self.settings.smoothing
+        if weight >= 1.0:
+            return features
+        count, volume, size, return_, volatility = features
+        new = (count, volume, size, abs(return_), volatility)
+        old = self._level
+        self._level = new if old is None else tuple(a + weight * (b - a) for a, b in zip(old, new, strict=True))
+        return self._level
 
     def fit_due(self) -> FitRequest | None:
         """Return what is to be fitted now, once; None while nothing is due or a request is still out."""
@@ -186,9 +221,31 @@ class WindowAnomalyDetector:
             "learnt": self._learnt,
             "fitted_after": self.fitted_after,
             "skipped": self.skipped,
+            "level": None if self._level is None else list(self._level),
             "buffer": [list(features) for features in self._buffer],
             "calibration": self._quantile.snapshot(),
         }
+
+    def counters(self) -> dict[str, int]:
+        """Return what cannot be worked out from the stored windows."""
+        return {"version": 1, "learnt": self._learnt, "fitted_after": self.fitted_after, "skipped": self.skipped}
+
+    def restore_counters(self, state: Mapping[str, Any]) -> None:
+        """Take over the counters of a later moment than the snapshot's, once its windows have been relearnt.
+
+        Raises:
+            ValueError: they are of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError("unknown version of a window-anomaly snapshot")
+        self._learnt, self.fitted_after, self.skipped = state["learnt"], state["fitted_after"], state["skipped"]
+
+    def relearn(self, features: tuple[float, ...], score: float | None) -> None:
+        """Learn a window that was judged before, from its stored row: the buffer and the calibration as they were."""
+        if score is not None:
+            self._quantile.flags(score)
+        self._buffer.append(self._smooth(tuple(float(value) for value in features)))
+        self._learnt += 1
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a snapshot; without a stored model the next fit is due as soon as the buffer allows.
@@ -202,6 +259,8 @@ class WindowAnomalyDetector:
         self.fitted_after = state["fitted_after"]
         self.skipped = state["skipped"]
         self._asked_after = None
+        level = state.get("level")
+        self._level = None if level is None else tuple(float(value) for value in level)
         self._buffer.clear()
         self._buffer.extend(tuple(float(value) for value in features) for features in state["buffer"])
         self._quantile.restore(state["calibration"])

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from conftest import Demo, Open  # type: ignore[import-not-found]
+from demo_page import Demo, Open
 from playwright.sync_api import Page, expect
 
 from local.exchange.scenarios import Truth
@@ -183,7 +183,7 @@ def test_the_theme_is_chosen_and_kept(demo: Demo, watched: Open) -> None:
     page = watched(demo.url, color_scheme="dark").page
     root = page.locator("html")
     expect(root).to_have_attribute("data-theme", "dark")
-    page.get_by_role("button", name="Light theme").click()
+    page.get_by_role("button", name="Switch to light").click()
     expect(root).to_have_attribute("data-theme", "light")
     expect(page.locator("body")).to_have_css("background-color", "rgb(243, 245, 248)")
     page.reload()

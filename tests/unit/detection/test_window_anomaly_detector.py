@@ -20,7 +20,14 @@ from shared.settings import WindowAnomalySettings
 
 START = 1_700_000_000_000
 SMALL = WindowAnomalySettings(
-    trees=10, first_fit=20, refit_every=10, buffer=30, alert_rate=0.05, calibration_scores=60, calibration_min=19
+    trees=10,
+    first_fit=20,
+    refit_every=10,
+    buffer=30,
+    alert_rate=0.05,
+    calibration_scores=60,
+    calibration_min=19,
+    smoothing=1.0,
 )
 
 

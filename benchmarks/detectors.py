@@ -1,0 +1,104 @@
+"""How fast months of trades are judged: the bulk spike rule on arrays, and zipped CSV to signals.
+
+    python -m benchmarks.detectors [--trades N] [--rounds N]
+
+CPU seconds of one core, medians. The targets of the specification stand beside each row.
+"""
+
+from __future__ import annotations
+
+import argparse
+import tempfile
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+import numpy as np
+
+from local.evaluation.columns import Reader
+from local.evaluation.spikes import spikes_of
+from local.recordings import Recording, discover, read_trades
+from local.replay import Replay
+from local.terminal import Progress
+from shared.detection.reading import Detector
+from shared.detection.trade_spike import TradeSpikeDetector
+from shared.detection.trade_spike_bulk import find_spikes
+from shared.market.model import Trade
+from shared.settings import Settings, TradeSpikeSettings
+
+
+def quantities(count: int) -> np.ndarray:  # type: ignore[type-arg]
+    rng = np.random.default_rng(5)
+    return np.maximum(1, np.rint(rng.lognormal(-2, 1.4, count) * 1e5)).astype(np.int64) * 1000
+
+
+def write_archive(folder: Path, sizes: np.ndarray) -> Path:  # type: ignore[type-arg]
+    """Write a month as data.binance.vision does: one CSV of spot trades in a zip."""
+    rng = np.random.default_rng(6)
+    prices = 6_400_000 + np.cumsum(rng.integers(-3, 4, len(sizes)))
+    times = 1_740_787_200_000_000 + np.cumsum(rng.integers(0, 2_000_000, len(sizes)))
+    makers = rng.integers(0, 2, len(sizes))
+    path = folder / "BTCUSDT-trades-2025-03.zip"
+    words = ("False", "True")
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("BTCUSDT-trades.csv", "w") as out:
+        rows = zip(prices.tolist(), sizes.tolist(), times.tolist(), makers.tolist(), strict=True)
+        for n, (price, size, at, maker) in enumerate(rows):
+            quote = price * size // 100
+            out.write(
+                f"{4_600_000_000 + n},{price // 100}.{price % 100:02d}000000,{size // 10**8}.{size % 10**8:08d},"
+                f"{quote // 10**8}.{quote % 10**8:08d},{at},{words[maker]},True\n".encode()
+            )
+    return path
+
+
+def timed(work: Callable[[], object], rounds: int) -> float:
+    times = []
+    for _ in range(rounds):
+        began = time.process_time()
+        work()
+        times.append(time.process_time() - began)
+    return median(times)
+
+
+def step_form(recording: Recording) -> int:
+    """The live rule, trade by trade, over the rows of the file."""
+    rule, found = TradeSpikeDetector(TradeSpikeSettings(), recording.market, recording.symbol or ""), 0
+    for _, row in read_trades(recording):
+        if isinstance(row, Trade) and rule.step(row) is not None:
+            found += 1
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--trades", type=int, default=1_000_000)
+    parser.add_argument("--rounds", type=int, default=3)
+    options = parser.parse_args()
+    progress = Progress("benchmark")
+    sizes, settings = quantities(options.trades), Settings()
+    with tempfile.TemporaryDirectory() as folder:
+        recording = discover([write_archive(Path(folder), sizes)])[0]
+        few = frozenset({Detector.TRADE_SPIKE})
+        works: tuple[tuple[str, float | None, Callable[[], object]], ...] = (
+            ("bulk rule on arrays", 20.0, lambda: find_spikes(sizes, settings.trade_spike)),
+            ("zipped CSV to arrays", None, lambda: sum(map(len, Reader(recording).blocks()))),
+            ("zipped CSV to spike signals, bulk", 2.0, lambda: list(spikes_of(recording, settings.trade_spike))),
+            ("zipped CSV, row parser and step form", None, lambda: step_form(recording)),
+            ("zipped CSV, replay (spikes and windows)", None, lambda: list(_replay(settings, few, recording))),
+        )
+        print(f"{'trades, one core':<44}{'M/s':>8}{'target':>8}")
+        for n, (name, target, work) in enumerate(works):
+            seconds = timed(work, options.rounds)
+            progress(n + 1, len(works), name)
+            print(f"{name:<44}{options.trades / seconds / 1e6:>8.2f}{'' if target is None else f'{target:>8.1f}'}")
+    progress.close()
+
+
+def _replay(settings: Settings, detectors: frozenset[Detector], recording: Recording) -> object:
+    return Replay(settings, detectors=detectors).run([recording])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,174 @@
+"""From alarms to figures: what each detector found, missed and cost, at the level of signals and of alerts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from local.evaluation.outcomes import Path, lift
+from local.evaluation.truth import Matched, Protocol, match
+from local.evaluation.units import Alarm, UnitResult
+from shared.detection.reading import Detector
+from shared.market.model import Market
+from shared.settings import Settings
+from shared.times import DAY_MS, HOUR_MS, MINUTE_MS, iso_utc
+
+LEVELS = ("signals", "news", "alerts")
+"""Every firing of the rule; those that pass the alert gates; those that the whole policy lets through."""
+
+Key = tuple[Market, str]
+
+
+def figures(
+    results: Sequence[UnitResult],
+    detectors: Sequence[Detector],
+    settings: Settings,
+    *,
+    protocol: Protocol,
+    labels: Mapping[str, Sequence[int]] | None,
+    horizon_ms: int,
+) -> list[dict[str, Any]]:
+    """Return one row for each detector and level that had anything to judge."""
+    spans: dict[Key, list[tuple[int, int]]] = {}
+    paths: dict[str, Path] = {}
+    alarms: dict[tuple[Detector, Key], list[Alarm]] = {}
+    judged: Counter[str] = Counter()
+    for result in results:
+        judged.update(result.judged)
+        for market, symbol, first, last in result.spans:
+            spans.setdefault((market, symbol), []).append((first, last))
+        for market, symbol, path in result.paths:
+            paths[f"{market.value}:{symbol}:{path.start_ms}"] = path
+        for alarm in result.alarms:
+            alarms.setdefault((alarm.detector, (alarm.market, alarm.symbol)), []).append(alarm)
+    rows = []
+    for detector in detectors:
+        told = {key: found for (of, key), found in alarms.items() if of is detector}
+        if not told and not judged[detector.value]:
+            continue
+        watched = _watched(detector, spans, told)
+        for level in LEVELS:
+            chosen = {key: [a for a in found if _at(a, level)] for key, found in told.items()}
+            row = _row(detector, level, chosen, watched, judged[detector.value], settings, protocol)
+            if labels is not None:
+                row["labels"] = _labelled(chosen, watched, labels, protocol)
+            measured = lift(paths, _by_path(chosen, paths), horizon_ms)
+            row["lift"] = None if measured is None else asdict(measured)
+            row["clock"] = _clock(chosen)
+            rows.append(row)
+    return rows
+
+
+def _watched(
+    detector: Detector, spans: Mapping[Key, list[tuple[int, int]]], told: Mapping[Key, Any]
+) -> dict[Key, list[tuple[int, int]]]:
+    """Return what the detector watched: the markets that hold its alarms; everything where it said nothing."""
+    markets = {market for market, _ in told} or {market for market, _ in spans}
+    if detector in (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION):
+        markets = {Market.USDM}
+    return {key: times for key, times in spans.items() if key[0] in markets}
+
+
+def _at(alarm: Alarm, level: str) -> bool:
+    return level == "signals" or (alarm.news if level == "news" else alarm.sent)
+
+
+def _row(
+    detector: Detector,
+    level: str,
+    chosen: Mapping[Key, list[Alarm]],
+    watched: Mapping[Key, list[tuple[int, int]]],
+    judged: int,
+    settings: Settings,
+    protocol: Protocol,
+) -> dict[str, Any]:
+    days = (
+        sum(max(0, last - first - protocol.warmup_ms) for times in watched.values() for first, last in times) / DAY_MS
+    )
+    counted = sum(
+        any(first + protocol.warmup_ms <= alarm.known_ms <= last + MINUTE_MS for first, last in watched.get(key, ()))
+        for key, found in chosen.items()
+        for alarm in found
+    )
+    total = sum(map(len, chosen.values()))
+    asked = {
+        Detector.WINDOW_ANOMALY: settings.window_anomaly.alert_rate,
+        Detector.VOLUME_SPIKE: None if level == "signals" else settings.volume_spike.rarity_max,
+    }.get(detector)
+    return {
+        "detector": detector.value,
+        "level": level,
+        "alarms": total,
+        "symbols": len(watched),
+        "symbol_days": days,
+        "per_symbol_day": counted / days if days else None,
+        "judged": judged or None,
+        "rate_asked": asked,
+        "rate_realised": total / judged if judged else None,
+    }
+
+
+def _labelled(
+    chosen: Mapping[Key, list[Alarm]],
+    watched: Mapping[Key, list[tuple[int, int]]],
+    labels: Mapping[str, Sequence[int]],
+    protocol: Protocol,
+) -> dict[str, Any]:
+    known: dict[str, list[int]] = {}
+    spans: dict[str, list[tuple[int, int]]] = {}
+    for (_, symbol), found in chosen.items():
+        known.setdefault(symbol, []).extend(alarm.known_ms for alarm in found)
+    for (_, symbol), times in watched.items():
+        spans.setdefault(symbol, []).extend(times)
+    matched = match(known, labels, spans, protocol)
+    seconds = sum(max(0, last - first - protocol.warmup_ms) for times in spans.values() for first, last in times)
+    return scores(matched, seconds / DAY_MS)
+
+
+def scores(matched: Matched, symbol_days: float) -> dict[str, Any]:
+    """Return precision, recall, F1 and delays of matched events. Precision and F1 are None where nothing was said."""
+    found, missed, false = len(matched.found), len(matched.missed), matched.false
+    precision = found / (found + false) if found + false else None
+    recall = found / (found + missed) if found + missed else None
+    delays = np.array([delay for _, _, delay in matched.found]) / 1000.0
+    return {
+        "events": found + missed,
+        "found": found,
+        "missed": missed,
+        "false_alarms": false,
+        "alarms": matched.alarms,
+        "precision": precision,
+        "recall": recall,
+        "f1": 2 * found / (2 * found + missed + false) if found + missed + false else None,
+        "delay_s_median": float(np.median(delays)) if found else None,
+        "delay_s_p90": float(np.quantile(delays, 0.9)) if found else None,
+        "false_per_symbol_day": false / symbol_days if symbol_days else None,
+        "missed_events": [f"{symbol} {iso_utc(at)}" for symbol, at in matched.missed],
+    }
+
+
+def _by_path(chosen: Mapping[Key, list[Alarm]], paths: Mapping[str, Path]) -> dict[str, list[tuple[int, int]]]:
+    """Give each recorded path the alarms that fall into it."""
+    given: dict[str, list[tuple[int, int]]] = {name: [] for name in paths}
+    by_key: dict[str, list[str]] = {}
+    for name in paths:
+        by_key.setdefault(name.rsplit(":", 1)[0], []).append(name)
+    for (market, symbol), found in chosen.items():
+        for name in by_key.get(f"{market.value}:{symbol}", ()):
+            path = paths[name]
+            end = path.start_ms + path.step_ms * len(path.prices)
+            given[name] = [(a.known_ms, a.way) for a in found if path.start_ms <= a.known_ms <= end]
+    return {name: times for name, times in given.items() if times}
+
+
+def _clock(chosen: Mapping[Key, list[Alarm]]) -> list[int]:
+    """Return the alarms by minute of the hour: where the clock, not the market, makes them, it shows here."""
+    counts = [0] * 60
+    for found in chosen.values():
+        for alarm in found:
+            counts[alarm.event_ms % HOUR_MS // MINUTE_MS] += 1
+    return counts

@@ -1,0 +1,104 @@
+"""One evaluation from inputs to a JSON-ready report."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from local.evaluation.engine import LookAhead, Progress, Task, look_ahead, override, run_all
+from local.evaluation.figures import figures
+from local.evaluation.truth import Protocol
+from local.evaluation.units import Unit, UnitResult
+from shared.detection.reading import Detector
+from shared.settings import Settings
+
+CUTS = (0.5, 0.9)
+CHECKED_UNITS = 2
+CHECKED_BYTES = 4 << 20  # larger files are checked only when it is asked for
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything that one evaluation needs. `variants` are settings, each with what was changed in words."""
+
+    units: Sequence[Unit]
+    variants: Sequence[tuple[str, Settings]]
+    detectors: tuple[Detector, ...]
+    protocol: Protocol
+    horizon_ms: int
+    labels: dict[str, list[int]] | None
+    jobs: int
+    check: str = "some"  # look-ahead: none, some, all
+
+
+def variants(settings: Settings, combinations: Sequence[dict[str, str]]) -> list[tuple[str, Settings]]:
+    """Return the settings under each combination, named by it."""
+    if not combinations:
+        return [("", settings)]
+    return [
+        (", ".join(f"{name.rsplit('.', 1)[-1]}={value}" for name, value in values.items()), override(settings, values))
+        for values in combinations
+    ]
+
+
+def evaluate(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
+    """Run everything and return the report."""
+    wanted = frozenset(plan.detectors)
+    tasks = [Task(unit, settings, wanted) for _, settings in plan.variants for unit in plan.units]
+    answers = run_all(tasks, jobs=plan.jobs, progress=progress)
+    rows: list[dict[str, Any]] = []
+    for number, (name, settings) in enumerate(plan.variants):
+        mine = answers[number * len(plan.units) : (number + 1) * len(plan.units)]
+        for row in figures(
+            mine, plan.detectors, settings, protocol=plan.protocol, labels=plan.labels, horizon_ms=plan.horizon_ms
+        ):
+            rows.append({"setting": name, **row} if name else row)
+    first = answers[: len(plan.units)]
+    files = dict(sorted({name: digest for result in first for name, digest in result.files.items()}.items()))
+    return {
+        "files": files,
+        "data_sha256": hashlib.sha256("".join(f"{n}:{d}\n" for n, d in files.items()).encode()).hexdigest(),
+        "inputs": sum(result.inputs for result in first),
+        "rejected": _rejected(first),
+        "protocol": asdict(plan.protocol),
+        "horizon_s": plan.horizon_ms // 1000,
+        "results": rows,
+        "look_ahead": [asdict(check) for check in _checks(plan, wanted)],
+    }
+
+
+def _checks(plan: Plan, wanted: frozenset[Detector]) -> list[LookAhead]:
+    """Check the smallest units of each kind, or all."""
+    if plan.check == "none":
+        return []
+    units = sorted(plan.units, key=lambda unit: unit.size)
+    if plan.check == "some":
+        kinds: dict[str, int] = {}
+        chosen = []
+        for unit in units:
+            kind = "windows" if unit.windows else unit.recordings[0].kind.value
+            kinds[kind] = kinds.get(kind, 0) + 1
+            if kinds[kind] <= CHECKED_UNITS and unit.size <= CHECKED_BYTES:
+                chosen.append(unit)
+        units = chosen
+    settings = plan.variants[0][1]
+    return [check for unit in units for check in look_ahead(unit, settings, wanted, CUTS)]
+
+
+def _rejected(results: Sequence[UnitResult]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for result in results:
+        for reason, count in result.rejected.items():
+            counts[reason] = counts.get(reason, 0) + count
+    return counts
+
+
+def write(path: Path, text: str) -> None:
+    """Write a file whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(f".{path.name}.partial")
+    partial.write_text(text, encoding="utf-8")
+    partial.replace(path)

@@ -1,0 +1,204 @@
+"""What is evaluated at once in one process: a recording of trades or frames, the bars of a market, stored windows.
+
+The detectors are the live ones: trades and frames go through the streamer's session, bars through the minute rules
+(`local.replay`), and every signal through the alert policy. Trade spikes of CSV archives take the bulk form, which a
+test holds equal to the session's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path as File
+
+import numpy as np
+
+from local.evaluation.columns import Reader, all_trades, can_read
+from local.evaluation.outcomes import Floats, Ints, Path, grid_path
+from local.evaluation.spikes import spikes_of
+from local.evaluation.stored_windows import WindowFile, judge_windows, read_windows
+from local.recordings import Recording, RecordingKind, Rejected, read_bars
+from local.replay import Replay
+from local.replay_policy import ReplayPolicy
+from shared.detection.reading import Detector, Direction, Signal
+from shared.market.model import UNITS_PER_COIN, Market
+from shared.settings import Settings
+from shared.times import MINUTE_MS
+
+NO_NEWS = frozenset({"gate", "learning", "disabled"})
+_WAY = {Direction.UP: 1, Direction.DOWN: -1, None: 0}
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """`recordings` belong together: one of trades or frames, or all bars of one market; or one file of windows."""
+
+    recordings: tuple[Recording, ...] = ()
+    windows: WindowFile | None = None
+
+    @property
+    def files(self) -> list[File]:
+        return [recording.path for recording in self.recordings] + ([self.windows.path] if self.windows else [])
+
+    @property
+    def size(self) -> int:
+        return sum(path.stat().st_size for path in self.files)
+
+
+@dataclass(frozen=True, slots=True)
+class Alarm:
+    """A signal, as little of it as figures need. `news`: it passed the alert gates; `sent`: the whole policy."""
+
+    detector: Detector
+    market: Market
+    symbol: str
+    event_ms: int
+    known_ms: int
+    way: int  # +1 up, -1 down, 0 none
+    news: bool
+    sent: bool
+
+
+@dataclass(slots=True)
+class UnitResult:
+    """`spans` are (first, last) times by symbol, `paths` the prices, `judged` what each detector could judge."""
+
+    files: dict[str, str] = field(default_factory=dict)  # name to sha256
+    inputs: int = 0
+    rejected: Counter[str] = field(default_factory=Counter)
+    judged: Counter[str] = field(default_factory=Counter)
+    alarms: list[Alarm] = field(default_factory=list)
+    spans: list[tuple[Market, str, int, int]] = field(default_factory=list)
+    paths: list[tuple[Market, str, Path]] = field(default_factory=list)
+
+
+def make_units(recordings: list[Recording], windows: list[WindowFile]) -> list[Unit]:
+    """Group recordings: bars of futures are walked together, everything else file by file."""
+    futures = [r for r in recordings if r.kind is RecordingKind.KLINES and r.market is Market.USDM]
+    units = [Unit((recording,)) for recording in recordings if recording not in futures]
+    if futures:
+        units.append(Unit(tuple(futures)))
+    return units + [Unit(windows=one) for one in windows]
+
+
+def evaluate_unit(
+    unit: Unit, settings: Settings, detectors: frozenset[Detector], *, paths: bool = True, until_ms: int | None = None
+) -> UnitResult:
+    """Run the detectors over one unit."""
+    result = UnitResult(files={path.name: _sha256(path) for path in unit.files})
+    signals = list(_signals(unit, settings, detectors, result, paths, until_ms))
+    signals.sort(key=lambda signal: signal.known_ms)  # stable: the order of a live day
+    policy = ReplayPolicy(settings)
+    for signal in signals:
+        reason = policy.decide(signal)
+        result.alarms.append(
+            Alarm(
+                signal.detector, signal.market, signal.symbol, signal.event_ms, signal.known_ms,
+                _WAY[signal.direction], reason not in NO_NEWS, reason is None,
+            )
+        )  # fmt: skip
+    return result
+
+
+def span_of(unit: Unit) -> tuple[int, int] | None:
+    """Return the first and the last time of a unit; None for an empty one."""
+    if unit.windows is not None:
+        ends = [window.end_ms for window in read_windows(unit.windows)]
+        return (ends[0], ends[-1]) if ends else None
+    result = UnitResult()
+    _measure(unit, result)
+    if not result.spans:
+        return None
+    return min(span[2] for span in result.spans), max(span[3] for span in result.spans)
+
+
+def found_in(
+    unit: Unit, settings: Settings, detectors: frozenset[Detector], until_ms: int | None = None
+) -> list[Signal]:
+    """Return the bare signals of one unit, in the order in which they could be known."""
+    signals = list(_signals(unit, settings, detectors, UnitResult(), False, until_ms))
+    return sorted(signals, key=lambda signal: signal.known_ms)
+
+
+def _signals(
+    unit: Unit,
+    settings: Settings,
+    detectors: frozenset[Detector],
+    result: UnitResult,
+    paths: bool,
+    until_ms: int | None,
+) -> Iterator[Signal]:
+    if unit.windows is not None:
+        if Detector.WINDOW_ANOMALY in detectors:
+            yield from judge_windows(unit.windows, settings.window_anomaly, result, until_ms)
+        return
+    first = unit.recordings[0]
+    wanted, bulk = detectors, can_read(first) and until_ms is None
+    if bulk and Detector.TRADE_SPIKE in detectors and settings.trade_spike.enabled:
+        reader = Reader(first)
+        yield from (found.signal for found in spikes_of(first, settings.trade_spike, reader))
+        result.inputs, result.rejected = reader.rows, reader.rejected
+        wanted = detectors - {Detector.TRADE_SPIKE}
+    if _says(wanted, first, settings):
+        replay = Replay(settings, detectors=wanted, until_ms=until_ms)
+        yield from (found.signal for found in replay.run(unit.recordings))
+        result.inputs, result.rejected = replay.summary.inputs, replay.summary.rejected
+        result.judged.update(replay.summary.judged)
+    if paths:
+        _measure(unit, result)
+
+
+def _says(wanted: frozenset[Detector], recording: Recording, settings: Settings) -> bool:
+    """Return whether any wanted detector has something to do with such a recording, to spare a walk for nothing."""
+    bars = {Detector.VOLUME_SPIKE, Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION}
+    if recording.kind is RecordingKind.KLINES:
+        return bool(wanted & bars)
+    if recording.kind is RecordingKind.FRAMES:
+        return bool(wanted - bars)
+    return bool(wanted - bars - {Detector.ORDER_BOOK_IMBALANCE})
+
+
+def _measure(unit: Unit, result: UnitResult) -> None:
+    """Note spans and price paths, one grid point a minute."""
+    for recording in unit.recordings:
+        if recording.kind is RecordingKind.KLINES:
+            bars = [row for _, row in read_bars(recording) if not isinstance(row, Rejected)]
+            times = np.array([bar.open_ms + MINUTE_MS for bar in bars], dtype=np.int64)
+            _note(result, recording.market, recording.symbol or "", times, np.array([bar.close for bar in bars]))
+        elif recording.kind is RecordingKind.TRADES:
+            trades = all_trades(recording)
+            order = np.argsort(trades.times_ms, kind="stable")
+            prices = trades.prices[order] / UNITS_PER_COIN
+            _note(result, recording.market, recording.symbol or "", trades.times_ms[order], prices)
+        else:
+            for symbol, (frame_times, frame_prices) in _frame_prices(recording).items():
+                _note(result, recording.market, symbol, np.array(frame_times), np.array(frame_prices))
+
+
+def _note(result: UnitResult, market: Market, symbol: str, times: Ints, prices: Floats) -> None:
+    if len(times):
+        result.spans.append((market, symbol, int(times[0]), int(times[-1])))
+        result.paths.append((market, symbol, grid_path(times, prices, MINUTE_MS)))
+
+
+def _frame_prices(recording: Recording) -> dict[str, tuple[list[int], list[float]]]:
+    from local.recordings import Frame, read
+    from shared.exchange.binance.stream import StreamParser
+    from shared.market.model import Trade
+
+    parser, prices = StreamParser(recording.market), dict[str, tuple[list[int], list[float]]]()
+    for _, row in read(recording):
+        if isinstance(row, Frame):
+            for event in parser.receive(row.data, row.recv_ms or 0):
+                if isinstance(event, Trade):
+                    times, values = prices.setdefault(event.symbol, ([], []))
+                    times.append(max(event.event_ms, times[-1] if times else 0))
+                    values.append(event.price)
+    return prices
+
+
+def _sha256(path: File) -> str:
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").hexdigest()

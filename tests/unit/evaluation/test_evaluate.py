@@ -1,0 +1,152 @@
+from __future__ import annotations
+
+import json
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import pytest
+
+from local.cli import main
+from local.evaluation.engine import Task, look_ahead, override, run_all
+from local.evaluation.null_market import SPOT, START_MS, make_minutes, write_market, write_trades
+from local.evaluation.units import evaluate_unit, make_units
+from local.recordings import discover
+from shared.detection.reading import Detector
+from shared.errors import ConfigurationError, UsageError
+from shared.settings import Settings
+from shared.times import DAY_MS
+
+BARS = frozenset({Detector.VOLUME_SPIKE, Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION})
+
+
+@pytest.fixture(scope="module")
+def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("null")
+    write_market(folder, days=1.5, seed=3)
+    return folder
+
+
+def test_the_market_without_events_is_its_seed(tmp_path: Path, market: Path) -> None:
+    again, other = tmp_path / "again", tmp_path / "other"
+    for folder, seed in ((again, 3), (other, 4)):
+        folder.mkdir()
+        write_trades(make_minutes(SPOT[:1], 0.1, seed)[0], folder, seed)
+    name = "BTCUSDT-trades-2026-01.csv"
+    first = (again / name).read_text()
+    assert first != (other / name).read_text()
+    assert all(START_MS <= int(line.split(",")[4]) < START_MS + 0.1 * DAY_MS for line in first.splitlines())
+
+
+def test_it_has_heavy_tails_clusters_and_the_clocks_bursts() -> None:
+    minutes = make_minutes(SPOT[:1], 20, 1)[0]
+    returns = minutes.returns / minutes.returns.std()
+    assert (returns**4).mean() > 8  # a normal distribution has 3
+    size = abs(returns)
+    assert ((size[1:] - size.mean()) * (size[:-1] - size.mean())).mean() / size.var() > 0.1
+    by_minute = minutes.activity.reshape(-1, 60).mean(axis=0)
+    assert by_minute[0] > 1.5 * by_minute[20:29].mean()
+    assert by_minute[30] > 1.3 * by_minute[20:29].mean()
+
+
+def test_units_spread_over_processes_say_the_same(market: Path) -> None:
+    units = make_units(discover([market]), [])
+    assert len(units) == 2 + 2 + 1  # trades and bars of two spot symbols; all futures together
+    tasks = [Task(unit, Settings(), BARS | {Detector.TRADE_SPIKE}) for unit in units]
+    one, two = run_all(tasks, jobs=1), run_all(tasks, jobs=2)
+    assert [r.alarms for r in one] == [r.alarms for r in two]
+    assert [r.files for r in one] == [r.files for r in two]
+    assert sum(len(r.alarms) for r in one) > 100
+
+
+@pytest.mark.slow
+def test_nothing_said_before_a_cut_changes(market: Path) -> None:
+    """Every detector over bars and trades; the window detector with small forests so that it speaks within the day."""
+    few = {
+        "trees": "10",
+        "first_fit": "100",
+        "calibration_min": "50",
+        "calibration_scores": "200",
+        "refit_every": "3000",
+    }
+    settings = override(Settings(), {f"window_anomaly.{name}": value for name, value in few.items()})
+    settings = override(settings, {"sector.thresholds.taker_dominance_min": "0.5"})
+    said: set[Detector] = set()
+    for unit in make_units(discover([market]), []):
+        checks = look_ahead(unit, settings, frozenset(Detector), (0.8, 0.97))
+        assert [check.broken for check in checks] == [(), ()]
+        said |= {alarm.detector for alarm in evaluate_unit(unit, settings, frozenset(Detector)).alarms}
+    assert said >= {Detector.TRADE_SPIKE, Detector.VOLUME_SPIKE, Detector.WINDOW_ANOMALY, Detector.SECTOR_INITIATOR}
+
+
+def test_a_detector_that_looks_ahead_is_caught(market: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from local.replay import Replay
+
+    run = Replay.run
+
+    def peeking(self: Replay, recordings: object) -> object:
+        found = list(run(self, recordings))  # type: ignore[arg-type]
+        return found[: len(found) // 2]  # how many it says depends on what comes later
+
+    monkeypatch.setattr(Replay, "run", peeking)
+    unit = next(u for u in make_units(discover([market]), []) if u.recordings[0].path.name.startswith("spot_"))
+    assert any(check.broken for check in look_ahead(unit, Settings(), BARS, (0.9,)))
+
+
+def test_override_sets_dotted_paths() -> None:
+    changed = override(Settings(), {"trade_spike.multiple": "12", "volume_spike.gate": "ratio"})
+    assert (changed.trade_spike.multiple, changed.volume_spike.gate) == (12.0, "ratio")
+    with pytest.raises(UsageError, match="no setting"):
+        override(Settings(), {"trade_spike.multipel": "12"})
+    with pytest.raises(ConfigurationError):
+        override(Settings(), {"trade_spike.multiple": "-1"})
+
+
+class Tags(HTMLParser):
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.seen.append(tag)
+        assert not {name for name, _ in attrs} & {"src", "href", "onload", "onclick"}
+
+
+def test_the_command_writes_json_and_a_page(market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    labels = tmp_path / "labels.csv"
+    labels.write_text("symbol,time\nBTCUSDT,2026-01-01T12:00:00Z\n")
+    out = tmp_path / "out" / "seen"
+    spot = str(next(market.glob("spot_BTCUSDT_1m*")))
+    words = ["evaluate", spot, "--labels", str(labels), "--sweep", "volume_spike.threshold=2,4", "--jobs", "1"]
+    assert main([*words, "--output", str(out), "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed == json.loads(out.with_suffix(".json").read_text())
+    assert {row["setting"] for row in printed["results"]} == {"threshold=2", "threshold=4"}
+    row = printed["results"][0]
+    assert (row["detector"], row["level"], row["labels"]["events"]) == ("volume_spike", "signals", 1)
+    assert row["lift"]["low"] <= row["lift"]["lift"] <= row["lift"]["high"]
+    assert re.fullmatch(r"[0-9a-f]{64}", printed["data_sha256"])
+    assert printed["look_ahead"]
+    page = out.with_suffix(".html").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert "svg" in tags.seen
+    assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["--null", "1", "somewhere"],
+        ["--null", "0"],
+        ["absent.csv"],
+        ["--null", "1", "--set", "threshold"],
+        ["--null", "0.1", "--detector", "horoscope"],
+        ["--null", "0.1", "--jobs", "0"],
+    ],
+)
+def test_wrong_usage_is_told(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["evaluate", *words, "--output", str(tmp_path / "e")]) == 2
+    assert json.loads(capsys.readouterr().err.splitlines()[-1])["code"] == "usage"
+    assert list(tmp_path.iterdir()) == []
