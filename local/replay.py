@@ -19,6 +19,7 @@ from local.replay_policy import ReplayPolicy
 from shared.detection.features import FeatureEngine
 from shared.detection.forest import fit_forest
 from shared.detection.order_book import OrderBookRule, read_order_book
+from shared.detection.pump import PumpDetector
 from shared.detection.reading import Detector, Signal, Status
 from shared.detection.sector import Confirmation, DiffusionTracker, diffusion_signal, find_initiators, initiator_signal
 from shared.detection.volume_spike import VolumeSpikeDetector
@@ -30,7 +31,7 @@ from shared.settings import Settings
 from streamer.actions import Action, EmitSignal, FitModel, StoreWindows
 from streamer.session import Session
 
-TRADE_DETECTORS = frozenset({Detector.TRADE_SPIKE, Detector.WINDOW_ANOMALY})
+TRADE_DETECTORS = frozenset({Detector.TRADE_SPIKE, Detector.WINDOW_ANOMALY, Detector.PUMP})
 UNCONFIRMED = Confirmation()
 SECTOR_DETECTORS = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION})
 
@@ -214,6 +215,7 @@ class _TradeWalk:
         self._summary = summary
         self._sessions: dict[str, Session] = {}
         self._windows: Counter[str] = Counter()
+        self._pumps: dict[str, PumpDetector] | None = {} if Detector.PUMP in wanted and settings.pump.enabled else None
         self._book_rules: dict[str, OrderBookRule] = {}
         self._parser = StreamParser(recording.market)
         self._trade_index = -1
@@ -271,6 +273,19 @@ class _TradeWalk:
         actions = session.trade(trade)
         if actions:
             yield from self._execute(trade.symbol, actions, index)
+        if self._pumps is not None:
+            yield from self._pump(trade, index)
+
+    def _pump(self, trade: Trade, index: int) -> Iterator[Found]:
+        """A chunk is judged by the first trade after it; that trade's position is the signal's."""
+        assert self._pumps is not None  # noqa: S101 - the only caller has asked
+        rule = self._pumps.get(trade.symbol)
+        if rule is None:
+            rule = self._pumps[trade.symbol] = PumpDetector(self._settings.pump, trade.market, trade.symbol)
+        reading = rule.step(trade)
+        signal = rule.signal(reading) if reading is not None else None
+        if signal is not None:
+            yield Found(signal, index, self._recording.path.name)
 
     def _execute(self, symbol: str, actions: list[Action], index: int) -> Iterator[Found]:
         session, source = self._sessions[symbol], self._recording.path.name

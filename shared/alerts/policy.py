@@ -164,6 +164,7 @@ def not_news(signal: Signal, rules: Rules) -> HeldReason | None:
         Detector.SECTOR_INITIATOR: settings.sector.enabled,
         Detector.SECTOR_DIFFUSION: settings.sector.enabled,
         Detector.WINDOW_ANOMALY: settings.window_anomaly.enabled,
+        Detector.PUMP: settings.pump.enabled,
     }
     if not enabled[signal.detector]:
         return HeldReason.DISABLED

@@ -183,6 +183,18 @@ def _window_anomaly(signal: Signal) -> tuple[str, list[str]]:
     ]
 
 
+def _pump(signal: Signal) -> tuple[str, list[str]]:
+    values = signal.values
+    score, rise = say.percent(values.get("score"), 1), say.percent(values.get("rise_60s"), 2, sign=True)
+    return f"Pump: {sanitize(signal.symbol)} {rise} in a minute", [
+        "🚀 PUMP",
+        *_head(signal, f"Market: {signal.market.value}"),
+        f"Probability: {score} (threshold {say.percent(signal.thresholds.get('score'), 1)})",
+        f"Price: {say.decimal(values.get('price'))} | Over 60 s: {rise}",
+        f"Buying of 25 s over its record of the day: {say.fixed(values.get('buy_record'), 2, sign=True)} (ln)",
+    ]
+
+
 def _system(signal: Signal) -> tuple[str, list[str]]:
     values = signal.values
     message = sanitize(values.get("message") or values.get("reason") or "state changed", 500)
@@ -201,6 +213,7 @@ _WRITERS: Mapping[Detector, Callable[[Signal], tuple[str, list[str]]]] = {
     Detector.TRADE_SPIKE: _trade_spike,
     Detector.ORDER_BOOK_IMBALANCE: _order_book,
     Detector.WINDOW_ANOMALY: _window_anomaly,
+    Detector.PUMP: _pump,
     Detector.SYSTEM: _system,
 }
 
@@ -212,6 +225,7 @@ _FIRST_NUMBERS: Mapping[Detector, tuple[str, ...]] = {
     Detector.SECTOR_INITIATOR: ("status", "z_excess_return", "z_volume", "taker_buy_share", "beta", "funding_rate"),
     Detector.SECTOR_DIFFUSION: ("initiator", "followers_count", "others", "share"),
     Detector.WINDOW_ANOMALY: ("score", "trade_count", "volume", "return", "volatility"),
+    Detector.PUMP: ("score", "price", "rise_60s", "buy_record", "buyers_record"),
     Detector.SYSTEM: ("message",),
 }
 
