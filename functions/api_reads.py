@@ -21,9 +21,11 @@ from shared.detection.reading import Detector
 from shared.errors import UsageError
 from shared.jobs import overview
 from shared.jobs.common import bars_of, features_of, readings_of
+from shared.jobs.explain import explain
 from shared.jobs.health import health
 from shared.jobs.order_book import KIND as BOOKS
 from shared.jobs.report import event_row
+from shared.jobs.universe import universe_at
 from shared.jobs.when import parse_when
 from shared.market.model import Bar, Market
 from shared.market.universe import Universe
@@ -75,18 +77,12 @@ def alerts(request: Request) -> dict[str, Any]:
 
 
 def alert(request: Request) -> dict[str, Any]:
-    """One alert, and how its delivery on each channel ended."""
+    """One alert, how its delivery on each channel ended, what the market did after it, what people thought of it."""
     refuse_unknown(request.query, ())
-    repository, alert_id = AlertRepository(request.deps.table), request.names["alert_id"]
-    found = repository.get(alert_id)
+    found = AlertRepository(request.deps.table).get(request.names["alert_id"])
     if found is None:
         raise NotFound("there is no alert of this id")
-    notes = repository.deliveries(alert_id)
-    deliveries = {
-        name: {"state": note.state, "time": iso_utc(note.at_ms), "attempts": note.attempts, "error": note.error}
-        for name, note in sorted(notes.items())
-    }
-    return {**found.to_json(), "deliveries": deliveries}
+    return explain(request.deps, found)
 
 
 def bars(request: Request) -> dict[str, Any]:
@@ -210,11 +206,12 @@ def universe(request: Request) -> dict[str, Any]:
     refuse_unknown(request.query, ())
     settings = request.deps.settings
     thresholds = settings.sector.thresholds
+    watched = universe_at(request.deps, request.now_ms)
     return {
         "spot": list(settings.universe.spot_symbols),
-        "futures": list(settings.futures_symbols) if settings.sector.enabled else [],
+        "futures": list(watched.symbols()) if settings.sector.enabled else [],
         "benchmark": settings.benchmark_symbol,
-        "sectors": {name: list(members) for name, members in settings.sectors.items()},
+        "sectors": {name: list(members) for name, members in watched.sectors.items()},
         "thresholds": {
             "volume_ratio": settings.volume_spike.threshold,
             "volume_bars": float(settings.volume_spike.ma_bars),

@@ -98,8 +98,31 @@ class Delivery(msgspec.Struct):
     error: str
 
 
+class Outcome(msgspec.Struct):
+    """What the market did in the hour after an alert: fractions of the entry, the open of the next whole minute."""
+
+    entry_time: Time
+    entry_price: float | None
+    return_5m: float | None
+    return_15m: float | None
+    return_60m: float | None
+    best: float | None
+    worst: float | None
+    minutes: int
+    complete: bool
+
+
+class Feedback(msgspec.Struct):
+    """How many people found an alert useful, and how many noise."""
+
+    useful: int
+    noise: int
+
+
 class OneAlert(AlertRow):
     deliveries: dict[str, Delivery]
+    outcome: Outcome | None
+    feedback: Feedback
 
 
 class Bars(msgspec.Struct):

@@ -30,9 +30,12 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
 
     from shared.alerts.channels.channel import Channel
     from shared.alerts.channels.sns import SnsChannel
+    from shared.alerts.lanes import Threads
     from shared.alerts.service import AlertService
+    from shared.alerts.wiring import messengers
     from shared.exchange.binance.rest import BinanceMarketData
     from shared.exchange.binance.transport import RequestsTransport
+    from shared.pictures.drawing import Drawing
     from shared.storage.dynamodb import DynamoTable
     from shared.storage.not_before import NotBeforeRepository
     from shared.storage.objects import S3Objects
@@ -50,20 +53,23 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
     channels: list[Channel] = []
     sns = settings.alerts.sns
     if sns.enabled and sns.topic_arn:
-        channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn))
+        channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn, clock))
+    market_data = BinanceMarketData(
+        settings.exchange,
+        RequestsTransport(settings.exchange.max_connections),
+        clock,
+        ban_store=NotBeforeRepository(table),
+    )
+    drawing = Drawing(table, market_data, settings.storage.retention_days)
+    channels += messengers(settings, clock, table, picture=drawing.png)
     objects = None
     if settings.storage.bucket_name:
         objects = S3Objects(boto3.client("s3", region_name=region, config=config), settings.storage.bucket_name)
     return Dependencies(
         settings=settings,
-        market_data=BinanceMarketData(
-            settings.exchange,
-            RequestsTransport(settings.exchange.max_connections),
-            clock,
-            ban_store=NotBeforeRepository(table),
-        ),
+        market_data=market_data,
         table=table,
-        alerts=AlertService.on_table(table, channels, settings, clock),
+        alerts=AlertService.on_table(table, channels, settings, clock, lanes=Threads()),
         clock=clock,
         objects=objects,
         emit=event_bridge(lambda: boto3.client("events", region_name=region, config=config)),

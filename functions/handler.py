@@ -10,13 +10,14 @@ from typing import Any, TypeVar
 from functions.events import Trigger, read_trigger
 from shared.errors import TapewatchError
 from shared.jobs.deps import Dependencies
-from shared.observability import make_logger, publish
+from shared.observability import in_lambda, make_logger, publish
 
 T = TypeVar("T")
 Handler = Callable[[Any, Any], dict[str, Any]]
 Work = Callable[[Dependencies, Trigger, float | None], Any]
 """(dependencies, trigger, seconds left for the work) -> the job's report dataclass."""
 
+_SETTLE_S = 12.0  # no channel takes longer for one message
 _RESERVE_S = 3.0  # of the function's time, kept to store and report what came
 
 logger = make_logger()
@@ -47,7 +48,9 @@ def job_handler(name: str, dependencies: Callable[[], Dependencies], work: Work,
     def handle(event: Any, context: Any) -> dict[str, Any]:
         try:
             trigger = read_trigger(event)
-            report = work(get(), trigger, seconds_left(context))
+            deps = get()
+            report = work(deps, trigger, seconds_left(context))
+            settle(deps, seconds_left(context))
         except TapewatchError as exc:
             logger.error("job_failed", extra={"job": name, "code": exc.code, "reason": str(exc)})
             raise
@@ -61,6 +64,12 @@ def job_handler(name: str, dependencies: Callable[[], Dependencies], work: Work,
         return answer
 
     return handle
+
+
+def settle(deps: Dependencies, seconds: float | None) -> None:
+    """Let the channels end what they are sending: a function that returns is frozen in the middle of it."""
+    if in_lambda():
+        deps.alerts.settle(min(_SETTLE_S, seconds if seconds is not None else _SETTLE_S))
 
 
 def seconds_left(context: Any) -> float | None:

@@ -14,12 +14,17 @@ from local.exchange.scenarios import demo_plan
 from local.exchange.server import LocalExchange
 from local.exchange.universe import BENCHMARK, SECTORS
 from local.running import leave, run_until_stopped, stop_signals
+from local.telegram import CHAT as TELEGRAM_CHAT
+from local.telegram import FakeTelegram
 from local.terminal import Terminal
 from local.world import World, probe
 from shared.alerts.channels.console import ConsoleChannel
+from shared.alerts.wiring import messengers
 from shared.clock import MINUTE_MS, ScaledClock, floor_minute_ms
 from shared.detection.reading import Detector
 from shared.market.model import Market
+from shared.pictures.drawing import Drawing
+from shared.secrets import Secret
 from shared.settings import (
     AlertSettings,
     ApiSettings,
@@ -27,6 +32,7 @@ from shared.settings import (
     OrderBookSettings,
     Settings,
     StorageSettings,
+    TelegramSettings,
     UniverseSettings,
 )
 from shared.storage.sqlite import SqliteTable
@@ -44,8 +50,13 @@ KINDS = frozenset(
 )
 
 
-def demo_settings(exchange: LocalExchange, market: SimulatedMarket, folder: Path, port: int) -> Settings:
-    """The product's defaults, pointed at the local exchange; order-book alerts are switched on to be seen."""
+def demo_settings(
+    exchange: LocalExchange, market: SimulatedMarket, folder: Path, port: int, telegram: FakeTelegram
+) -> Settings:
+    """The product's defaults, pointed at the local exchange and a Telegram on this machine.
+
+    Order-book alerts are switched on to be seen.
+    """
     return Settings(
         exchange=ExchangeSettings(
             spot_rest_url=exchange.rest_url,
@@ -59,7 +70,10 @@ def demo_settings(exchange: LocalExchange, market: SimulatedMarket, folder: Path
             sectors=SECTORS,
         ),
         order_book=OrderBookSettings(alert_enabled=True),
-        alerts=AlertSettings(max_age_minutes=60.0),  # a scaled minute is a second: do not call anything late
+        alerts=AlertSettings(
+            max_age_minutes=60.0,  # a scaled minute is a second: do not call anything late
+            telegram=TelegramSettings(enabled=True, chat_id=TELEGRAM_CHAT, api_url=telegram.url),
+        ),
         storage=StorageSettings(
             sqlite_path=str(folder / "demo.sqlite"), objects_path=str(folder / "objects"), table_name="demo"
         ),
@@ -77,6 +91,7 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
         market = SimulatedMarket(seed=seed, start_ms=start_ms, plan=demo_plan(start_ms))
         exchange = LocalExchange(market, clock)
         exchange.start()
+        telegram = FakeTelegram().start()
         table = SqliteTable(str(folder / "demo.sqlite"))
         world: World | None = None
         terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=as_json)
@@ -85,14 +100,24 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
                 f"Tapewatch demo: a simulated market, {speed:g} times as fast as the clock, "
                 "on this machine alone. Ctrl-C ends it."
             )
-            settings = demo_settings(exchange, market, folder, _free_port(port))
+            terminal.note(f"What a phone would show (a Telegram of our own, on this machine): {telegram.url}/")
+            settings = demo_settings(exchange, market, folder, _free_port(port), telegram)
             market_data = exchange_for(settings, clock=clock, table=table)
             world = World(
                 settings,
                 clock=clock,
                 table=table,
                 market_data=market_data,
-                channels=[ConsoleChannel(terminal.alert)],
+                channels=[
+                    ConsoleChannel(terminal.alert),
+                    *messengers(
+                        settings,
+                        clock,
+                        table,
+                        picture=Drawing(table, market_data).png,
+                        read=lambda name, _: Secret(telegram.token, name),
+                    ),
+                ],
                 available=probe(settings, market_data),
                 speed=speed,
             )
@@ -114,9 +139,11 @@ def run_demo(*, seed: int, speed: float, port: int, as_json: bool, for_seconds: 
                 )
         finally:
             exchange.stop()
+            telegram.stop()
             table.close()
         seen = sorted(set(terminal.shown) & KINDS)
         terminal.note(f"{len(terminal.shown)} alerts shown; kinds seen: {', '.join(seen) or 'none'}")
+        terminal.note(f"Telegram took {len(telegram.texts)} messages and {len(telegram.photos)} charts")
     return leave(ended)
 
 

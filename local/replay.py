@@ -18,10 +18,11 @@ from local.recordings import Frame, Recording, RecordingKind, Rejected, read, re
 from local.replay_policy import ReplayPolicy
 from shared.detection.features import FeatureEngine
 from shared.detection.forest import fit_forest
+from shared.detection.market_wide import market_signal
 from shared.detection.order_book import OrderBookRule, read_order_book
 from shared.detection.pump import PumpDetector
 from shared.detection.reading import Detector, Signal, Status
-from shared.detection.sector import Confirmation, DiffusionTracker, diffusion_signal, find_initiators, initiator_signal
+from shared.detection.sector import Confirmation, DiffusionTracker, diffusion_signal, initiator_signal
 from shared.detection.volume_spike import VolumeSpikeDetector
 from shared.exchange.binance.events import BookSnapshot, DepthDiff, DepthGap, Ignored, Malformed, Repeat, SetAside
 from shared.exchange.binance.stream import StreamParser
@@ -33,7 +34,7 @@ from streamer.session import Session
 
 TRADE_DETECTORS = frozenset({Detector.TRADE_SPIKE, Detector.WINDOW_ANOMALY, Detector.PUMP})
 UNCONFIRMED = Confirmation()
-SECTOR_DETECTORS = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION})
+SECTOR_DETECTORS = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.MARKET_WIDE})
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +177,15 @@ class Replay:
             features = engine.push(open_ms, {symbol: bar for symbol, (_, bar, _) in row.items()})
             able = sum(one.status is Status.NORMAL for name, one in features.items() if name != benchmark)
             self.summary.judged[Detector.SECTOR_INITIATOR.value] += able
-            hits = find_initiators(features, universe, self._settings.sector)
+            decision = tracker.decide(open_ms, features)
+            if decision.move is not None and Detector.MARKET_WIDE in self._wanted:
+                index, _, source = row.get(benchmark) or next(iter(row.values()))
+                yield Found(market_signal(decision.move, benchmark, self._settings.sector), index, source)
             if Detector.SECTOR_INITIATOR in self._wanted:
-                for hit in hits:
+                for hit in decision.hits:
                     index, _, source = row[hit.symbol]
                     yield Found(initiator_signal(hit, UNCONFIRMED, self._settings.sector), index, source)
-            for event in tracker.step(open_ms, features, hits):
+            for event in decision.events:
                 if Detector.SECTOR_DIFFUSION in self._wanted:
                     signal = diffusion_signal(event, self._settings.sector)
                     index, _, source = row.get(event.initiator) or next(iter(row.values()))

@@ -128,13 +128,16 @@ class StorageBusy(StorageError):
 class DeliveryError(TapewatchError):
     """A channel did not take an alert.
 
-    `retryable` False means the destination is dead until a person acts; `retry_after_s` is the
-    earliest next attempt where the channel named one.
+    `retryable` False means this alert will never be taken; `fatal` True that the destination takes nothing until a
+    person acts; `retry_after_s` is the earliest next attempt where the channel named one.
     """
 
     code = "delivery"
 
-    def __init__(self, message: str, *, retryable: bool = True, retry_after_s: float | None = None) -> None:
+    def __init__(
+        self, message: str, *, retryable: bool = True, retry_after_s: float | None = None, fatal: bool = False
+    ) -> None:
         super().__init__(message)
         self.retryable = retryable
         self.retry_after_s = retry_after_s
+        self.fatal = fatal

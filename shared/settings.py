@@ -37,6 +37,9 @@ class UniverseSettings(Section, frozen=True):
     )
     sector_symbols: Mapping[str, tuple[str, ...]] | None = None  # the old name of `sectors`
     all: str | None = None  # a quote currency: every spot pair in it, e.g. USDT
+    futures_all: str | None = None  # the same for USD-M perpetuals, in the sectors of the built-in catalogue
+    futures_exclude: tuple[str, ...] = ()  # symbols that `futures_all` leaves out
+    futures_tradfi: bool = False  # `futures_all` takes perpetuals on stocks and commodities too
 
 
 class VolumeSpikeSettings(Section, frozen=True):
@@ -105,8 +108,12 @@ class SectorSettings(Section, frozen=True):
     universe: SectorUniverse = SectorUniverse()
     windows: SectorWindows = SectorWindows()
     thresholds: SectorThresholds = SectorThresholds()
-    volume_scale: Literal["raw", "log"] = "raw"
+    volume_scale: Literal["raw", "log", "log_seasonal"] = "raw"
     takers_agree: bool = False
+    market_wide_share: float | None = None  # so many symbols at once are one market-wide alert, 0..1
+    diffusion_p_max: float | None = None  # largest chance that so many coins would have followed anyway
+    budget_per_day: int | None = None  # alerts a day that the rarest signals share
+    open_interest_minutes: bool = True  # sample the open interest each minute where the weight budget allows
 
 
 class WindowAnomalySettings(Section, frozen=True):
@@ -126,7 +133,7 @@ class WindowAnomalySettings(Section, frozen=True):
 
 
 class PumpSettings(Section, frozen=True):
-    enabled: bool = True
+    enabled: bool = False  # measured on thin coins against BTC; on other pairs its worth is not known
     threshold: float = 0.8  # the model's probability from which a chunk is a pump, 0..1
     pause_minutes: float = 30.0  # after an alert
     warmup_hours: float = 6.0
@@ -138,6 +145,23 @@ class TelegramSettings(Section, frozen=True):
     enabled: bool = False
     bot_token: str = "TELEGRAM_BOT_TOKEN"  # noqa: S105 - the name of the secret, never the token
     chat_id: str | int | None = None
+    api_url: str = "https://api.telegram.org"
+    allowed_chats: tuple[int, ...] = ()  # may send commands; empty: only chat_id
+    commands: bool = True
+    charts: bool = True
+    silent_below: Literal["info", "warning", "critical"] = "warning"  # lesser alerts arrive without a sound
+
+
+class WebhookSettings(Section, frozen=True):
+    enabled: bool = False
+    url: str | None = None
+    secret: str = "TAPEWATCH_WEBHOOK_SECRET"  # noqa: S105 - the name of the secret, never the key
+    timeout_s: float = 10.0
+
+
+class StormSettings(Section, frozen=True):
+    notifications: int = 2  # single alerts of a channel in a window; what comes beyond leaves as one digest
+    window_seconds: float = 60.0
 
 
 class SnsSettings(Section, frozen=True):
@@ -150,10 +174,13 @@ class AlertSettings(Section, frozen=True):
     direction_swap_grace_minutes: float = 15.0
     cooldown_minutes: Mapping[str, float] = msgspec.field(default_factory=dict)  # by detector, over the default
     mutes: tuple[str, ...] = ()  # symbols muted by configuration
-    max_age_minutes: float = 10.0  # nothing older is sent late
+    max_age_minutes: float = 10.0  # nothing older is sent late, except in a digest
+    dead_after_hours: float = 24.0  # nothing older is sent at all
     budget_per_day: int | None = None
     channels: tuple[str, ...] = ("console",)
+    storm: StormSettings = StormSettings()
     telegram: TelegramSettings = TelegramSettings()
+    webhook: WebhookSettings = WebhookSettings()
     sns: SnsSettings = SnsSettings()
 
 
@@ -172,6 +199,8 @@ class StreamerSettings(Section, frozen=True):
     warmup_trades: bool = True  # fill the windows from past trades where the exchange serves them
     warmup_hours: float = 5.0
     heartbeat_seconds: float = 5.0
+    lease_seconds: float = 5.0  # a streamer silent for this long is replaced by the one that stands by
+    liquidations: bool = True  # sum the futures' forced orders by minute, for the sector detector
     shards: int = 1
     shard_index: int = 0
 
@@ -292,6 +321,11 @@ def check(settings: Settings) -> None:
     if not 0.5 <= thresholds.taker_dominance_min <= 1:
         refuse("sector.thresholds.taker_dominance_min", f"must lie in 0.5..1, is {thresholds.taker_dominance_min}")
     share("sector.thresholds.sector_share_min", thresholds.sector_share_min)
+    for name in ("market_wide_share", "diffusion_p_max"):
+        if (value := getattr(settings.sector, name)) is not None:
+            share(f"sector.{name}", value)
+    if settings.sector.budget_per_day is not None:
+        positive("sector.budget_per_day", settings.sector.budget_per_day)
     positive("sector.thresholds.sector_k_min", thresholds.sector_k_min)
     anomaly = settings.window_anomaly
     for name in ("window_seconds", "trees", "refit_every", "calibration_scores", "calibration_min"):
@@ -319,8 +353,22 @@ def check(settings: Settings) -> None:
     for name in ("cooldown_minutes_per_symbol", "direction_swap_grace_minutes", "max_age_minutes"):
         if getattr(settings.alerts, name) < 0:
             refuse(f"alerts.{name}", "must not be negative")
+    positive("alerts.dead_after_hours", settings.alerts.dead_after_hours)
+    positive("alerts.storm.notifications", settings.alerts.storm.notifications)
+    positive("alerts.storm.window_seconds", settings.alerts.storm.window_seconds)
+    telegram, webhook = settings.alerts.telegram, settings.alerts.webhook
+    if telegram.enabled and telegram.chat_id is None:
+        refuse("alerts.telegram.chat_id", "must be set while alerts.telegram.enabled is true")
+    if not telegram.api_url.startswith(("http://", "https://")):
+        refuse("alerts.telegram.api_url", "must begin with http:// or https://")
+    if webhook.enabled and not (webhook.url or "").startswith(("http://", "https://")):
+        refuse("alerts.webhook.url", "must begin with http:// or https:// while alerts.webhook.enabled is true")
+    if not 0 < webhook.timeout_s <= 12:
+        refuse("alerts.webhook.timeout_s", f"must lie in (0, 12], is {webhook.timeout_s}")
     if not 0 <= settings.api.port <= 65535:
         refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
     positive("streamer.shards", settings.streamer.shards)
+    if not 1 <= settings.streamer.lease_seconds <= 300:
+        refuse("streamer.lease_seconds", f"must lie in 1..300, is {settings.streamer.lease_seconds}")
     if not 0 <= settings.streamer.shard_index < settings.streamer.shards:
         refuse("streamer.shard_index", f"must lie in 0..{settings.streamer.shards - 1}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -30,9 +31,14 @@ def production_service(
 
     from shared.alerts.channels.channel import Channel
     from shared.alerts.channels.sns import SnsChannel
+    from shared.alerts.lanes import Threads
     from shared.alerts.service import AlertService
+    from shared.alerts.wiring import messengers
+    from shared.commands.listening import receiver_for
     from shared.exchange.binance.rest import BinanceMarketData
     from shared.exchange.binance.transport import RequestsTransport
+    from shared.jobs.deps import Dependencies
+    from shared.pictures.drawing import Drawing
     from shared.storage.dynamodb import DynamoTable
     from shared.storage.not_before import NotBeforeRepository
 
@@ -43,13 +49,19 @@ def production_service(
     channels: list[Channel] = []
     sns = settings.alerts.sns
     if sns.enabled and sns.topic_arn:
-        channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn))
+        channels.append(SnsChannel(boto3.client("sns", region_name=region, config=config), sns.topic_arn, clock))
     transport = RequestsTransport(settings.exchange.max_connections)
     market_data = BinanceMarketData(settings.exchange, transport, clock, ban_store=NotBeforeRepository(table))
+    drawing = Drawing(table, market_data, settings.storage.retention_days)
+    channels += messengers(settings, clock, table, picture=drawing.png)
+    alerts = AlertService.on_table(table, channels, settings, clock, lanes=Threads())
+    receiver = receiver_for(Dependencies(settings, market_data, table, alerts, clock), channels)
+    if receiver is not None and settings.streamer.shard_index == 0:
+        receiver.start(threading.Event())  # a daemon: it ends with the process
     return StreamerService(
         settings,
         market_data,
-        AlertService.on_table(table, channels, settings, clock),
+        alerts,
         table,
         clock,
         symbols=symbols_to_stream(settings, market_data),

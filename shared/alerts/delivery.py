@@ -1,43 +1,47 @@
-"""Delivery: each channel for itself, from the outbox, until it is confirmed, too late or dead."""
+"""Delivery: each channel for itself, from the outbox, until it is confirmed, in a digest, too late or dead."""
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+from functools import partial
 
-from shared.alerts.channels.channel import Channel
+from shared.alerts.channels.channel import Channel, DigestChannel, FollowedChannel, Receipt
+from shared.alerts.lanes import Inline, Lanes
 from shared.alerts.model import Alert
+from shared.alerts.pace import ChannelState, Gather, Health, PaceRule, reserve, turned
 from shared.clock import Clock
+from shared.detection.reading import Detector
 from shared.errors import DeliveryError, StorageUnavailable
 from shared.storage.alerts import AlertRepository
+from shared.storage.channel_states import ChannelStateRepository
 from shared.storage.outbox import OutboxItem
 
-LEASE_MS = 60_000  # longer than any channel may take for one alert
+LEASE_MS = 60_000
+_MARGIN_MS = 20_000  # of a lease, left for one attempt: a channel may take 15 s
+_PATIENCE_S = 0.5  # a channel that takes longer goes on by itself
 _FIRST_RETRY_S = 5.0
 _LONGEST_RETRY_S = 300.0
 _CONFIRM_ATTEMPTS = 3
-_MOST_PER_RUN = 500  # per channel; the rest is for the next run
-_FAILURES_PER_RUN = 3  # after so many, a channel rests until the next run
 
 
 class DeliveryState(StrEnum):
     SENT = "sent"
     PENDING = "pending"
+    DIGEST = "digest"
+    """It left as one of many, in a digest."""
     TOO_LATE = "too_late"
     DEAD = "dead"
 
 
 @dataclass(frozen=True, slots=True)
-class RedeliveryReport:
-    """Counts of one run over all channels. `waiting` are leased by another run or not due yet."""
+class DeliveryRules:
+    """`max_age_ms` is how old an alert may be that is sent by itself, `dead_after_ms` how long a digest may wait."""
 
-    sent: int = 0
-    failed: int = 0
-    too_late: int = 0
-    dead: int = 0
-    waiting: int = 0
+    max_age_ms: int
+    dead_after_ms: int
+    pace: PaceRule
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,9 +53,12 @@ class Delivery:
 
     alerts: AlertRepository
     channels: Sequence[Channel]
-    max_age_ms: int
+    rules: DeliveryRules
     clock: Clock
     new_token: Callable[[], str]
+    states_of_channels: ChannelStateRepository
+    lanes: Lanes = field(default_factory=Inline)
+    _rest_until_ms: dict[str, int] = field(default_factory=dict)  # after a failure, in this process
 
     def new_items(self, alert: Alert, known_ms: int, owner: str, now_ms: int) -> list[OutboxItem]:
         """Return one outbox item per channel, leased to the run that is about to send them."""
@@ -69,9 +76,14 @@ class Delivery:
         ]
 
     def send_all(self, alert: Alert, items: Sequence[OutboxItem]) -> dict[str, DeliveryState]:
-        """Send a new alert on every channel; what fails on one does not keep it from the others."""
+        """Send a new alert on every channel; neither a failure nor a delay on one keeps it from the others.
+
+        A channel that has not ended when our patience does is pending; it goes on by itself.
+        """
         by_name = {channel.name: channel for channel in self.channels}
-        return {item.channel: self._send(by_name[item.channel], alert, item) for item in items}
+        tasks = {item.channel: partial(self._send_new, by_name[item.channel], alert, item) for item in items}
+        pending = {item.channel: DeliveryState.PENDING for item in items}
+        return pending | self.lanes.each(tasks, patience_s=_PATIENCE_S)
 
     def states(self, alert_id: str) -> dict[str, DeliveryState]:
         """Return each channel's state of an alert; pending until something else is noted."""
@@ -79,78 +91,107 @@ class Delivery:
         known = {name: DeliveryState(note.state) for name, note in notes.items()}
         return {channel.name: DeliveryState.PENDING for channel in self.channels} | known
 
-    def redeliver(self, now_ms: int) -> RedeliveryReport:
-        """Send what is pending and due; note as too late what is older than the set age."""
-        total: Counter[str] = Counter()
-        for channel in self.channels:
-            counts: Counter[str] = Counter()
-            for item in self.alerts.pending(channel.name, _MOST_PER_RUN):
-                resting = counts["failed"] >= _FAILURES_PER_RUN
-                counts[self._redeliver_one(channel, item, now_ms, resting)] += 1
-            total += counts
-        return RedeliveryReport(**total)
-
-    def _redeliver_one(self, channel: Channel, item: OutboxItem, now_ms: int, resting: bool) -> str:
-        # Age is judged before the date of the next attempt, so that nothing lingers; never under another's lease.
-        too_late = now_ms - item.known_ms > self.max_age_ms
-        if item.claimed_until_ms > now_ms or not (too_late or (item.due(now_ms) and not resting)):
-            return "waiting"
-        until_ms = max(now_ms, self.clock.now_ms()) + LEASE_MS  # a run may take longer than one lease
+    # --- one alert on one channel -----------------------------------------------------------------------------
+    def _send_new(self, channel: Channel, alert: Alert, item: OutboxItem) -> DeliveryState:
+        """Send a new alert unless its channel rests, is dead, or gathers what comes."""
         try:
-            leased = self.alerts.outbox.lease(item, owner=self.new_token(), until_ms=until_ms)
-            if leased is None:
-                return "waiting"
-            if too_late:
-                self._note(leased, DeliveryState.TOO_LATE, f"older than {self.max_age_ms // 1000} s")
-                return "too_late"
-            alert = self.alerts.get(item.alert_id)
-            if alert is None:
-                self._note(leased, DeliveryState.DEAD, "the alert itself has been removed")
-                return "dead"
+            wait = self._wait(channel, alert)
+            if wait is not None:
+                next_ms, why = wait
+                untried = replace(item, attempts=item.attempts - 1)
+                self.alerts.outbox.postpone(untried, next_attempt_ms=next_ms, error=why)
+                return DeliveryState.PENDING
         except StorageUnavailable:
-            return "failed"  # whatever was leased is due again when the lease ends
-        state = self._send(channel, alert, leased)
-        return "failed" if state is DeliveryState.PENDING else state.value
+            pass  # the pace is a courtesy, the alert is the promise: send it
+        return self.send(channel, alert, item)
 
-    def _send(self, channel: Channel, alert: Alert, item: OutboxItem) -> DeliveryState:
-        """Send one alert on one channel and note the result. Never raises for what a channel or the state did."""
-        if self.clock.now_ms() >= item.claimed_until_ms:
-            return DeliveryState.PENDING  # a slow channel before this one has used up the lease: redelivery sends it
+    def _wait(self, channel: Channel, alert: Alert) -> tuple[int, str] | None:
+        """Return until when an alert must wait and why, None when it may leave now."""
+        now_ms = self.clock.now_ms()
+        resting_until_ms = self._rest_until_ms.get(channel.name, 0)
+        if now_ms < resting_until_ms:
+            return resting_until_ms, "the channel has just failed"
+        if not isinstance(channel, DigestChannel):
+            return None
+        answer: Gather | None = None
+        dead: ChannelState | None = None
+
+        def ask(state: ChannelState) -> ChannelState | None:
+            nonlocal answer, dead
+            answer = dead = None
+            if state.dead(channel.fingerprint):
+                dead = state
+                return None
+            if alert.detector is Detector.SYSTEM:
+                return None
+            answer, after = reserve(state, now_ms, self.rules.pace)
+            return after
+
+        self.states_of_channels.change(channel.name, ask)
+        if dead is not None:
+            return now_ms, dead.error
+        return None if answer is None else (answer.due_ms, "gathered with others")
+
+    def send(self, channel: Channel, alert: Alert, item: OutboxItem) -> DeliveryState:
+        """Send one leased alert and note the result. Never raises for what a channel or the state did."""
+        if self.clock.now_ms() >= item.claimed_until_ms - _MARGIN_MS:
+            return DeliveryState.PENDING  # the lease might end while we send: redelivery sends it
         try:
-            channel.send(alert)
+            receipt = channel.send(alert)
         except DeliveryError as exc:
-            return self._failed(item, exc)
+            return self._failed(channel, item, exc)
         except Exception as exc:  # a channel's bug must neither stop the other channels nor lose the alert
-            return self._failed(item, DeliveryError(f"{channel.name} broke: {type(exc).__name__}"))
+            return self._failed(channel, item, DeliveryError(f"{channel.name} broke: {type(exc).__name__}"))
+        self._rest_until_ms.pop(channel.name, None)
         try:
-            self._note(item, DeliveryState.SENT)
+            self.note([item], DeliveryState.SENT, reference=receipt.reference if receipt else "")
         except StorageUnavailable:
             return DeliveryState.PENDING  # sent, but not noted: it is sent again when the lease ends
+        if isinstance(channel, FollowedChannel):
+            self.lanes.later(channel.name, partial(_follow_up, channel, alert, receipt or Receipt()))
         return DeliveryState.SENT
 
-    def _failed(self, item: OutboxItem, error: DeliveryError) -> DeliveryState:
+    def _failed(self, channel: Channel, item: OutboxItem, error: DeliveryError) -> DeliveryState:
+        now_ms = self.clock.now_ms()
+        wait_s = max(retry_after_s(item.attempts), error.retry_after_s or 0.0)
         try:
-            if not error.retryable:
-                self._note(item, DeliveryState.DEAD, str(error))
+            if error.fatal and isinstance(channel, DigestChannel):
+                fingerprint = channel.fingerprint
+                self.states_of_channels.change(
+                    channel.name, lambda state: turned(state, Health.DEAD, now_ms, str(error), fingerprint)
+                )
+            elif not error.retryable:
+                self.note([item], DeliveryState.DEAD, error=str(error))
                 return DeliveryState.DEAD
-            wait_s = min(_FIRST_RETRY_S * 2.0 ** min(item.attempts - 1, 10), _LONGEST_RETRY_S)
-            wait_s = max(wait_s, error.retry_after_s or 0.0)
-            next_attempt_ms = self.clock.now_ms() + round(wait_s * 1000)
-            self.alerts.outbox.postpone(item, next_attempt_ms=next_attempt_ms, error=str(error))
+            self._rest_until_ms[channel.name] = now_ms + round(max(_FIRST_RETRY_S, error.retry_after_s or 0.0) * 1000)
+            self.alerts.outbox.postpone(item, next_attempt_ms=now_ms + round(wait_s * 1000), error=str(error))
         except StorageUnavailable:
             pass  # the item stays leased to us, and is due when the lease ends
         return DeliveryState.PENDING
 
-    def _note(self, item: OutboxItem, state: DeliveryState, error: str = "") -> None:
-        """Note the end of a delivery; asked again a few times, because an unnoted one is sent twice.
+    def note(self, items: Sequence[OutboxItem], state: DeliveryState, *, error: str = "", reference: str = "") -> None:
+        """Note the end of deliveries; asked again a few times, because an unnoted one is sent twice.
 
         Raises:
             StorageUnavailable: no answer to any of them.
         """
         for attempt in range(1, _CONFIRM_ATTEMPTS + 1):
             try:
-                self.alerts.finish(item, state.value, self.clock.now_ms(), error)
+                self.alerts.finish(items, state.value, self.clock.now_ms(), error, reference)
                 return
             except StorageUnavailable:
                 if attempt == _CONFIRM_ATTEMPTS:
                     raise
+
+
+def retry_after_s(attempts: int) -> float:
+    """Return the pause after so many attempts: 5 s, 10 s, 20 s, up to 5 min."""
+    return min(_FIRST_RETRY_S * 2.0 ** min(max(attempts, 1) - 1, 10), _LONGEST_RETRY_S)
+
+
+def _follow_up(channel: FollowedChannel, alert: Alert, receipt: Receipt) -> None:
+    try:
+        channel.follow_up(alert, receipt)
+    except Exception:
+        # A picture that fails costs nobody the alert, which has been sent and noted; the channel counts it.
+        return

@@ -6,19 +6,24 @@ import secrets
 import threading
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.alerts import policy
+from shared.alerts.channel_news import news_of
 from shared.alerts.channels.channel import Channel
-from shared.alerts.delivery import Delivery, DeliveryState, RedeliveryReport
+from shared.alerts.delivery import Delivery, DeliveryRules, DeliveryState
+from shared.alerts.lanes import Inline, Lanes
 from shared.alerts.model import Alert, Severity, alert_id
+from shared.alerts.pace import ChannelState, PaceRule
 from shared.alerts.policy import Allowed, CooldownState, Held, Rules
+from shared.alerts.redelivery import Redelivery, RedeliveryReport
 from shared.alerts.render import render, severity_of
 from shared.clock import Clock
 from shared.detection.reading import Detector, Signal
 from shared.errors import StorageUnavailable
 from shared.settings import Settings
 from shared.storage.alerts import AlertRepository, Claim
+from shared.storage.channel_states import ChannelStateRepository
 from shared.storage.mutes import MuteRepository
 from shared.storage.outbox import OutboxItem
 from shared.storage.signals import SignalRepository, StoredSignal
@@ -62,6 +67,7 @@ class AlertService:
         clock: Clock,
         *,
         new_token: Callable[[], str] = lambda: secrets.token_hex(16),
+        lanes: Lanes | None = None,
     ) -> None:
         self._alerts = alerts
         self._signals = signals
@@ -69,13 +75,26 @@ class AlertService:
         self._rules = Rules(settings)
         self._clock = clock
         self._new_token = new_token
-        self._delivery = Delivery(alerts, channels, self._rules.max_age_ms, clock, new_token)
+        self._channels = channels
+        self._states = ChannelStateRepository(alerts.table, new_token)
+        self._delivery = Delivery(
+            alerts, channels, delivery_rules(settings), clock, new_token, self._states, lanes or Inline()
+        )
+        self._redelivery = Redelivery(self._delivery)
         self.counters: Counter[str] = Counter()
         self._counting = threading.Lock()
 
     @classmethod
-    def on_table(cls, table: Table, channels: Sequence[Channel], settings: Settings, clock: Clock) -> AlertService:
-        """Build a service with all its repositories on one table."""
+    def on_table(
+        cls,
+        table: Table,
+        channels: Sequence[Channel],
+        settings: Settings,
+        clock: Clock,
+        *,
+        lanes: Lanes | None = None,
+    ) -> AlertService:
+        """Build a service with all its repositories on one table; without `lanes`, channels are served in turn."""
         days = settings.storage.retention_days
         return cls(
             AlertRepository(table, days),
@@ -84,6 +103,7 @@ class AlertService:
             channels,
             settings,
             clock,
+            lanes=lanes,
         )
 
     def handle(self, signal: Signal) -> Outcome:
@@ -104,7 +124,31 @@ class AlertService:
         Raises:
             StorageUnavailable: an outbox could not be read; ask again.
         """
-        return self._delivery.redeliver(now_ms)
+        report = self._redelivery.run(now_ms)
+        self._tell_of_channels(now_ms)
+        return report
+
+    def settle(self, timeout_s: float) -> bool:
+        """Wait for what the channels are still sending; True when all of it ended in time."""
+        return self._delivery.lanes.settle(timeout_s)
+
+    def revive(self, channel: str) -> None:
+        """Forget that a channel was dead: its destination has shown itself, or a person has acted."""
+        self._states.change(channel, lambda state: replace(state, fingerprint="") if state.fingerprint else None)
+
+    def _tell_of_channels(self, now_ms: int) -> None:
+        """Tell once when a channel stops taking alerts, and once when it works again."""
+        names = {channel.name for channel in self._channels}
+        for name, state in self._states.all().items():
+            signal = news_of(name, state, now_ms) if name in names else None
+            if signal is None:
+                continue
+            self.handle(signal)  # its id comes from the moment of the change: two runs tell it once
+
+            def told(now: ChannelState, seen: ChannelState = state) -> ChannelState | None:
+                return replace(now, told=seen.health) if now.health is seen.health else None
+
+            self._states.change(name, told)
 
     # --- deciding ----------------------------------------------------------------------------------------
     def _handle(self, signal: Signal) -> Outcome:
@@ -210,6 +254,16 @@ class AlertService:
             created=created,
             deliveries=deliveries,
         )
+
+
+def delivery_rules(settings: Settings) -> DeliveryRules:
+    """Return the part of the settings that delivery needs."""
+    alerts = settings.alerts
+    return DeliveryRules(
+        max_age_ms=round(alerts.max_age_minutes * 60_000),
+        dead_after_ms=round(alerts.dead_after_hours * 3_600_000),
+        pace=PaceRule(alerts.storm.notifications, round(alerts.storm.window_seconds * 1000)),
+    )
 
 
 def _alert(signal: Signal, severity: Severity, decision: Allowed, now_ms: int) -> Alert:

@@ -113,21 +113,28 @@ class WindowAnomalyDetector:
         """Tell whether a window is judged and learnt at all: complete, not empty, with numbers that are numbers."""
         return window.complete and window.trade_count >= 1 and all(map(isfinite, window_features(window)))
 
-    def step(self, window: Window, raw_score: float | None = None) -> WindowVerdict:
-        """Judge a window, then learn it; an incomplete one or one with bad numbers is neither scored nor learnt.
+    def step(self, window: Window) -> WindowVerdict:
+        """Judge a window, then learn it; an incomplete one or one with bad numbers is neither scored nor learnt."""
+        seen = self.see(window)
+        raw_score = None if seen is None or self.model is None else float(self.model.score((seen,))[0])
+        return self.judge(window, seen, raw_score)
 
-        Args:
-            raw_score: what the present model's `score` says of `seen(window)`, where that is known already: whoever
-                judges many symbols at once asks `score_many`.
+    def see(self, window: Window) -> tuple[float, ...] | None:
+        """Return what the model sees of a window, None of one that is not scored; the first half of `step`.
+
+        Whoever judges many symbols at once calls it for each window in order, asks `score_many`, and calls `judge`.
         """
         if not self.scorable(window):
+            return None
+        return self._smooth(window_features(window))
+
+    def judge(self, window: Window, seen: tuple[float, ...] | None, raw_score: float | None) -> WindowVerdict:
+        """Judge a window that was seen, by what the present model's `score` says of it; the second half of `step`."""
+        if seen is None:
             self.skipped += 1
             return WindowVerdict(window, None, None, None, Status.UNSCORABLE)
-        seen = self._see(window_features(window))
         score = threshold = flagged = None
-        if self.model is not None:
-            if raw_score is None:
-                raw_score = float(self.model.score((seen,))[0])
+        if raw_score is not None:
             score = raw_score + SCORE_OFFSET
             threshold = self._quantile.threshold()
             flagged = self._quantile.flags(score)
@@ -140,23 +147,16 @@ class WindowAnomalyDetector:
             return WindowVerdict(window, score, threshold, -1, Status.ANOMALY, hours)
         return WindowVerdict(window, score, threshold, 1, Status.NORMAL)
 
-    def seen(self, window: Window) -> tuple[float, ...]:
-        """Return what the model would see of the next window; nothing is learnt."""
-        return self._smooth(window_features(window))
-
-    def _see(self, features: tuple[float, ...]) -> tuple[float, ...]:
-        seen = self._smooth(features)
-        if self.settings.smoothing < 1.0:
-            self._level = seen
-        return seen
-
     def _smooth(self, features: tuple[float, ...]) -> tuple[float, ...]:
-        weight, old = self.settings.smoothing, self._level
+        """Return what the model sees of a window, and remember it."""
+        weight = self.settings.smoothing
         if weight >= 1.0:
             return features
         count, volume, size, return_, volatility = features
         new = (count, volume, size, abs(return_), volatility)
-        return new if old is None else tuple(a + weight * (b - a) for a, b in zip(old, new, strict=True))
+        old = self._level
+        self._level = new if old is None else tuple(a + weight * (b - a) for a, b in zip(old, new, strict=True))
+        return self._level
 
     def fit_due(self) -> FitRequest | None:
         """Return what is to be fitted now, once; None while nothing is due or a request is still out."""
@@ -251,7 +251,7 @@ class WindowAnomalyDetector:
         """Learn a window that was judged before, from its stored row: the state is as the window had left it."""
         if score is not None and self._quantile.flags(score) and end_ms is not None:
             self._record.step(-score, end_ms)
-        self._buffer.append(self._see(tuple(float(value) for value in features)))
+        self._buffer.append(self._smooth(tuple(float(value) for value in features)))
         self._learnt += 1
 
     def restore(self, state: Mapping[str, Any]) -> None:

@@ -10,7 +10,10 @@ from shared.jobs.deps import Dependencies
 
 @dataclass(frozen=True, slots=True)
 class RedeliveryReport:
-    """Deliveries over all channels; `waiting` are leased by another run or not due yet."""
+    """Deliveries over all channels; `waiting` are leased by another run or not due yet.
+
+    `digests` notifications held `digested` alerts.
+    """
 
     scheduled_ms: int
     sent: int = 0
@@ -18,6 +21,8 @@ class RedeliveryReport:
     too_late: int = 0
     dead: int = 0
     waiting: int = 0
+    digests: int = 0
+    digested: int = 0
 
 
 def run(deps: Dependencies, *, scheduled_ms: int) -> RedeliveryReport:
@@ -35,4 +40,6 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> RedeliveryReport:
         too_late=done.too_late,
         dead=done.dead,
         waiting=done.waiting,
+        digests=done.digests,
+        digested=done.digested,
     )

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.alerts.outcome import summary
 from shared.clock import MINUTE_MS, floor_minute_ms, iso_utc
 from shared.detection.reading import Detector
 from shared.jobs.common import bars_of
 from shared.jobs.deps import Dependencies
 from shared.jobs.health import health
 from shared.market.model import Market
+from shared.storage.outcomes import OutcomeRepository
 from shared.storage.signals import SignalRepository, StoredSignal
 
 MAX_EVENTS = 5_000  # listed one by one; a busy pair gives 50 trade spikes a minute, most of them held
@@ -36,6 +38,7 @@ class ReportResult:
     first_event_ms: int | None
     last_event_ms: int | None
     feed_health: Mapping[str, Any] = field(default_factory=dict)
+    outcomes: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -54,6 +57,7 @@ class ReportResult:
             "events": list(self.events),
             "events_left_out": dict(self.events_left_out),
             "feed_health": dict(self.feed_health),
+            "outcomes": dict(self.outcomes),
         }
 
 
@@ -73,6 +77,7 @@ def run(deps: Dependencies, *, since_ms: int, until_ms: int, max_events: int = M
     diffusions: list[dict[str, Any]] = []
     events: list[dict[str, Any]] = []
     times: list[int] = []
+    outcomes = OutcomeRepository(deps.table).range(since_ms, until_ms)
     for stored in _stored(deps, since_ms, until_ms):
         signal = stored.signal
         name = signal.detector.value
@@ -86,6 +91,9 @@ def run(deps: Dependencies, *, since_ms: int, until_ms: int, max_events: int = M
         else:
             held.setdefault(name, Counter())[stored.held_reason] += 1
         row = event_row(stored)
+        if stored.held_reason is None:
+            judged = outcomes.get(stored.alert_id)
+            row["outcome"] = None if judged is None else dict(judged.outcome)
         if signal.detector is Detector.SECTOR_INITIATOR:
             statuses[str(signal.values.get("status"))] += 1
         if signal.detector is Detector.SECTOR_DIFFUSION:
@@ -115,10 +123,11 @@ def run(deps: Dependencies, *, since_ms: int, until_ms: int, max_events: int = M
         first_event_ms=times[0] if times else None,
         last_event_ms=times[1] if times else None,
         feed_health={**health(deps), "minutes": _minutes(deps, since_ms, until_ms)},
+        outcomes=summary([one for one in outcomes.values() if one.outcome.get("complete")]),
     )
 
 
-_ALWAYS = (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.SYSTEM)
+_ALWAYS = (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.MARKET_WIDE, Detector.SYSTEM)
 
 
 def event_row(stored: StoredSignal) -> dict[str, Any]:

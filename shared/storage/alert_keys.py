@@ -55,3 +55,31 @@ def cooldown(key: str) -> Key:
 
 def budget(day: int) -> Key:
     return f"BUDGET#{day}", "STATE"
+
+
+CHANNELS = "CHANNELS"
+
+
+def channel(name: str) -> Key:
+    """What all processes know of one channel: its pace and health."""
+    return CHANNELS, word(name)
+
+
+SNAPSHOT_SK = "SNAPSHOT"
+FEEDBACK_PREFIX = "FEEDBACK#"
+OUTCOMES = "OUTCOMES"
+
+
+def snapshot(alert_id: str) -> Key:
+    """The bars around an alert, as its picture shows them."""
+    return alert_partition(alert_id), SNAPSHOT_SK
+
+
+def outcome(event_ms: int, alert_id: str) -> Key:
+    """What the market did after an alert, ordered like the feed."""
+    return OUTCOMES, feed_sk(event_ms, alert_id)
+
+
+def feedback(alert_id: str, by: str) -> Key:
+    """What one person thought of an alert."""
+    return alert_partition(alert_id), FEEDBACK_PREFIX + word(by)

@@ -17,6 +17,8 @@ from shared.storage.feed import read_feed
 from shared.storage.outbox import Outbox, OutboxItem
 from shared.storage.table import Absent, Item, Put, Table, Write
 
+_PER_TRANSACTION = 50  # deliveries; each is two writes, and a transaction takes 100
+
 
 class Claim(Enum):
     WON = "won"
@@ -29,13 +31,17 @@ class Claim(Enum):
 
 @dataclass(frozen=True, slots=True)
 class DeliveryNote:
-    """How the delivery of an alert on one channel ended: `sent`, `too_late` or `dead`."""
+    """How the delivery of an alert on one channel ended: `sent`, `digest`, `too_late` or `dead`.
+
+    `reference` is what the channel calls its message, where it calls it anything.
+    """
 
     channel: str
     state: str
     at_ms: int
     attempts: int
     error: str = ""
+    reference: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,12 +117,21 @@ class AlertRepository:
         }
 
     # --- delivering --------------------------------------------------------------------------------------
-    def finish(self, item: OutboxItem, state: str, now_ms: int, error: str = "") -> None:
-        """Note how a delivery ended and take it out of the outbox, together. Asking again is safe.
+    def finish(
+        self, items: Sequence[OutboxItem], state: str, now_ms: int, error: str = "", reference: str = ""
+    ) -> None:
+        """Note how deliveries ended and take them out of the outbox, each together. Asking again is safe.
 
         Raises:
             StorageUnavailable: no answer; ask again.
         """
+        for at in range(0, len(items), _PER_TRANSACTION):
+            writes: list[Write] = []
+            for item in items[at : at + _PER_TRANSACTION]:
+                writes += [self.outbox.removal(item), self._note_write(item, state, now_ms, error, reference)]
+            self.table.transact(writes)
+
+    def _note_write(self, item: OutboxItem, state: str, now_ms: int, error: str, reference: str) -> Put:
         pk, sk = alert_keys.delivery(item.alert_id, item.channel)
         note: Item = {
             "pk": pk,
@@ -126,9 +141,10 @@ class AlertRepository:
             "at_ms": now_ms,
             "attempts": item.attempts,
             "error": error[:500],
+            "reference": reference[:200],
             "expires_at": now_ms // 1000 + self.retention_days * 86_400,
         }
-        self.table.transact([self.outbox.removal(item), Put(note)])
+        return Put(note)
 
     def pending(self, channel: str, limit: int | None = None) -> list[OutboxItem]:
         """Return what a channel has not confirmed, oldest decision first."""
@@ -138,6 +154,12 @@ class AlertRepository:
     def get(self, alert_id: str) -> Alert | None:
         item = self.table.get(alert_keys.alert(alert_id), consistent=True)
         return None if item is None else _decode(item)
+
+    def get_many(self, alert_ids: Sequence[str]) -> dict[str, Alert]:
+        """Return the alerts of these ids that exist."""
+        keys = {alert_keys.alert(alert_id): alert_id for alert_id in alert_ids}
+        found = self.table.batch_get(keys, consistent=True)
+        return {keys[key]: _decode(item) for key, item in found.items()}
 
     def deliveries(self, alert_id: str) -> dict[str, DeliveryNote]:
         """Return how each channel's delivery ended; a channel that is missing is pending, or was never asked."""
@@ -221,4 +243,5 @@ def _note(row: Item) -> DeliveryNote:
         at_ms=int(at_ms) if isinstance(at_ms, int | float) else 0,
         attempts=int(attempts) if isinstance(attempts, int | float) else 0,
         error=str(row.get("error", "")),
+        reference=str(row.get("reference", "")),
     )

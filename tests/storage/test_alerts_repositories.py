@@ -183,7 +183,7 @@ def test_alerts_by_filter_and_their_deliveries(table):
     assert times(severity=Severity.CRITICAL) == []
     first = alerts.pending("console")[0]
     for _ in range(2):  # asking again is safe
-        alerts.finish(first, "sent", NOON_MS + 9)
+        alerts.finish([first], "sent", NOON_MS + 9)
     assert {name: note.state for name, note in alerts.deliveries(first.alert_id).items()} == {"console": "sent"}
     assert len(alerts.pending("console")) == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,8 +11,11 @@ import msgspec
 from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
+from shared.alerts.channels.channel import Receipt
+from shared.alerts.digest import Digest
 from shared.alerts.model import Alert
 from shared.alerts.wording import ascii_line, sanitize
+from shared.clock import Clock
 from shared.errors import DeliveryError
 
 if TYPE_CHECKING:
@@ -22,6 +26,7 @@ _SUBJECT = 99  # characters: SNS wants fewer than 100
 _SMS = 140
 _LARGEST = 250_000  # bytes; SNS takes 256 KiB with attributes
 _PERSON_MUST_ACT_S = 120.0
+_CHECK_EVERY_MS = 300_000
 
 # The topic is gone or the rights are: nothing is wrong with the alert, so it stays pending while somebody may act.
 _CURES: Mapping[str, str] = {
@@ -45,9 +50,12 @@ _ALERT_IS_WRONG = frozenset(
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class SnsChannel:
     """Publish each alert to one topic. `client` is a boto3 SNS client, safe to share between threads.
+
+    With `clock`, a topic that nobody has confirmed a subscription of is an error: SNS itself takes such a message
+    and delivers it to no one. It is looked at every five minutes, and only where that is allowed.
 
     Every protocol gets its form (MessageStructure json): e-mail the text, SMS one line, SQS, HTTPS and functions the
     published JSON.
@@ -55,27 +63,73 @@ class SnsChannel:
 
     client: SNSClient
     topic_arn: str
+    clock: Clock | None = None
     name: str = "sns"
+    _checked_ms: int = -_CHECK_EVERY_MS
+    _nobody: bool = False
 
-    def send(self, alert: Alert) -> None:
+    @property
+    def fingerprint(self) -> str:
+        return hashlib.sha256(self.topic_arn.encode()).hexdigest()[:16]
+
+    def send(self, alert: Alert) -> Receipt | None:
         """Publish one alert.
 
         Raises:
             DeliveryError: SNS did not say that it took it. Retryable unless SNS refuses the alert itself; after a
                 cause that only a person can remove, the next attempt waits two minutes.
         """
+        answer = self._publish(subject(alert), message(alert), attributes(alert))
+        return Receipt(answer)
+
+    def send_digest(self, digest: Digest) -> None:
+        """Publish many alerts as one message; its `detector` attribute is `digest`.
+
+        Raises:
+            DeliveryError: as of `send`.
+        """
+        first = ascii_line(f"{digest.severity.value.upper()} {digest.title}", _SUBJECT)
+        self._publish(first, digest_message(digest), _attributes({"detector": "digest", "severity": digest.severity}))
+
+    def _publish(self, title: str, text: str, named: dict[str, MessageAttributeValueTypeDef]) -> str:
+        self._somebody_listens()
         try:
-            self.client.publish(
+            answer = self.client.publish(
                 TopicArn=self.topic_arn,
-                Subject=subject(alert),
-                Message=message(alert),
+                Subject=title,
+                Message=text,
                 MessageStructure="json",
-                MessageAttributes=attributes(alert),
+                MessageAttributes=named,
             )
         except ClientError as exc:
             raise _refused(exc) from exc
         except (BotoCoreError, ResponseParserError) as exc:  # the parser's error belongs to neither family
             raise DeliveryError(f"SNS gave no usable answer: {type(exc).__name__}") from exc
+        return str(answer.get("MessageId", "")) if isinstance(answer, dict) else ""
+
+    def _somebody_listens(self) -> None:
+        """Ask now and then whether anybody would hear it.
+
+        Raises:
+            DeliveryError: the topic has no confirmed subscription.
+        """
+        if self.clock is None:
+            return
+        now_ms = self.clock.now_ms()
+        if now_ms - self._checked_ms >= _CHECK_EVERY_MS or self._nobody:
+            try:
+                found = self.client.list_subscriptions_by_topic(TopicArn=self.topic_arn)
+                named = [one.get("SubscriptionArn", "") for one in found.get("Subscriptions", [])]
+                self._nobody = "NextToken" not in found and not any(arn.startswith("arn:") for arn in named)
+            except (ClientError, BotoCoreError, ResponseParserError, AttributeError):
+                self._nobody = False  # it may not be allowed to look; publishing says what is wrong, if anything is
+            self._checked_ms = now_ms
+        if self._nobody:
+            raise DeliveryError(
+                "SNS: nobody has confirmed a subscription of the topic: open the mail from AWS and confirm "
+                "(its link is good for two days), or subscribe again",
+                retry_after_s=_PERSON_MUST_ACT_S,
+            )
 
 
 def subject(alert: Alert) -> str:
@@ -93,9 +147,12 @@ def message(alert: Alert) -> str:
 
 
 def _forms(alert: Alert, body: Mapping[str, Any]) -> bytes:
+    return _all_forms(f"{alert.text[:8000]}\n\nAlert {alert.alert_id}", alert.title, body)
+
+
+def _all_forms(text: str, title: str, body: Mapping[str, Any]) -> bytes:
     published = msgspec.json.encode(body).decode()
-    text = f"{alert.text[:8000]}\n\nAlert {alert.alert_id}"
-    forms = {"default": text, "email": text, "sms": ascii_line(alert.title, _SMS)}
+    forms = {"default": text, "email": text, "sms": ascii_line(title, _SMS)}
     forms |= dict.fromkeys(("email-json", "sqs", "http", "https", "lambda", "firehose"), published)
     return msgspec.json.encode(forms)
 
@@ -109,7 +166,19 @@ def attributes(alert: Alert) -> dict[str, MessageAttributeValueTypeDef]:
         "direction": alert.direction.value if alert.direction else None,
         "severity": alert.severity.value,
     }
-    return {name: {"DataType": "String", "StringValue": value} for name, value in named.items() if value}
+    return _attributes(named)
+
+
+def _attributes(named: Mapping[str, str | None]) -> dict[str, MessageAttributeValueTypeDef]:
+    return {name: {"DataType": "String", "StringValue": str(value)} for name, value in named.items() if value}
+
+
+def digest_message(digest: Digest) -> str:
+    """Return the forms of a digest; alerts that would make it too large are left to the feed."""
+    published = digest.to_json()
+    while len(whole := _all_forms(digest.text, digest.title, published)) > _LARGEST and published["alerts"]:
+        published["alerts"] = published["alerts"][: len(published["alerts"]) // 2]
+    return whole.decode()
 
 
 def _refused(exc: ClientError) -> DeliveryError:

@@ -64,7 +64,7 @@ def test_refuses_rates_that_mean_nothing(rate: float) -> None:
 
 @pytest.mark.parametrize("rate", [0.005, 0.01, 0.05])
 def test_a_paced_quantile_pays_back_after_the_scores_have_moved(rate: float) -> None:
-    """The scores drift by their own spread, as in a market that wakes up: the trailing quantile alone flags far more."""
+    """The scores drift by their own spread, as in a market that wakes up; the bare quantile flags more."""
     source, paced, bare = random.Random(3), PacedQuantile(rate), TrailingQuantile(rate)
     said, plain = [], []
     for n in range(6300):
