@@ -22,7 +22,8 @@ os.environ |= {
     "POWERTOOLS_SERVICE_NAME": "tapewatch",
     "POWERTOOLS_LOG_LEVEL": "CRITICAL",
 }
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "delivery"))
+_TESTS = Path(__file__).resolve().parents[1] / "tests"
+sys.path[:0] = [str(_TESTS / "delivery"), str(_TESTS / "unit" / "alerts"), str(_TESTS)]
 
 
 def main() -> int:
@@ -31,15 +32,16 @@ def main() -> int:
     arguments = parser.parse_args()
     import sweeps
 
-    cloud, rows = sweeps.Cloud(), []
+    cloud, rows, every = sweeps.Cloud(), [], arguments.every
     for scenario in sweeps.SCENARIOS:
-        rows += sweeps.call_sweep(cloud, scenario, every=arguments.every)
-        rows += sweeps.call_sweep(cloud, scenario, ("lost after", "500", "throttled"), sdk="shipped", every=arguments.every)
-        rows.append(sweeps.interleaving_sweep(cloud, scenario, every=arguments.every))
+        rows += sweeps.call_sweep(cloud, scenario, every=every)
+        rows += sweeps.call_sweep(cloud, scenario, ("lost after", "500", "throttled"), sdk="shipped", every=every)
+        rows.append(sweeps.interleaving_sweep(cloud, scenario, every=every))
         print(f"{scenario.name}: done", file=sys.stderr, flush=True)
     print(sweeps.table(rows))
-    print(f"cases {sum(row.cases for row in rows)}, lost {sum(row.lost for row in rows)}, "
-          f"duplicates {sum(row.duplicates for row in rows)} of {sum(row.allowed for row in rows)} allowed")  # fmt: skip
+    cases, lost = sum(row.cases for row in rows), sum(row.lost for row in rows)
+    twice, allowed = sum(row.duplicates for row in rows), sum(row.allowed for row in rows)
+    print(f"cases {cases}, lost {lost}, duplicates {twice} of {allowed} allowed")
     bad = [row for row in rows if row.lost or row.duplicates > row.allowed]
     return 1 if bad else 0
 

@@ -7,28 +7,20 @@ again, and ten minutes of redelivery. Lost is an event that a channel never hear
 from __future__ import annotations
 
 import json
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import boto3
 import botocore.endpoint
-from botocore.config import Config
-from moto import mock_aws
-
-_TESTS = Path(__file__).resolve().parents[1]
-for folder in (_TESTS, _TESTS / "delivery", _TESTS / "unit" / "alerts"):
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-
 from alert_examples import trade_spike
 from aws_faults import KINDS, Faults, Killed
+from botocore.config import Config
 from delivery_world import PagingChannel, down
 from fakes import START_MS, FakeContext, FakeMarketData
+from moto import mock_aws
 
 from functions import order_book, outcomes, redelivery, volume_spike
 from functions import watchdog as watchdog_function

@@ -159,7 +159,8 @@ def test_f708_a_flood_is_answered_twenty_times_a_minute(bot: Bot):
 
 
 @pytest.mark.parametrize(
-    "words", ["", "BTCUSDT soon", "BTCUSDT 1y", "BTCUSDT -1h", "BTCUSDT 0h", "BTCUSDT 999d", "BTCUSDT 1h now", "\x00 1h"]
+    "words",
+    ["", "BTCUSDT soon", "BTCUSDT 1y", "BTCUSDT -1h", "BTCUSDT 0h", "BTCUSDT 999d", "BTCUSDT 1h now", "\x00 1h"],
 )
 def test_f708_nonsense_mutes_nothing_and_is_told_the_form(bot: Bot, words):
     assert "Write /mute SYMBOL" in bot.ask(f"/mute {words}")
