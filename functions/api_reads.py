@@ -25,6 +25,7 @@ from shared.jobs.explain import explain
 from shared.jobs.health import health
 from shared.jobs.order_book import KIND as BOOKS
 from shared.jobs.report import event_row
+from shared.jobs.universe import universe_at
 from shared.jobs.when import parse_when
 from shared.market.model import Bar, Market
 from shared.market.universe import Universe
@@ -205,11 +206,12 @@ def universe(request: Request) -> dict[str, Any]:
     refuse_unknown(request.query, ())
     settings = request.deps.settings
     thresholds = settings.sector.thresholds
+    watched = universe_at(request.deps, request.now_ms)
     return {
         "spot": list(settings.universe.spot_symbols),
-        "futures": list(settings.futures_symbols) if settings.sector.enabled else [],
+        "futures": list(watched.symbols()) if settings.sector.enabled else [],
         "benchmark": settings.benchmark_symbol,
-        "sectors": {name: list(members) for name, members in settings.sectors.items()},
+        "sectors": {name: list(members) for name, members in watched.sectors.items()},
         "thresholds": {
             "volume_ratio": settings.volume_spike.threshold,
             "volume_bars": float(settings.volume_spike.ma_bars),

@@ -9,19 +9,19 @@ from functions.events import Trigger, number
 from functions.handler import Handler, job_handler
 from shared.errors import UsageError
 from shared.jobs import backfill
+from shared.jobs.backfill import history_hours
 from shared.jobs.deps import Dependencies
 
-DEFAULT_HOURS = 17.0
 _MOST_HOURS = 24.0 * 30
 
 
 def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
     def work(deps: Dependencies, trigger: Trigger, seconds: float | None) -> backfill.BackfillReport:
         hours = number(trigger.detail, "hours")
-        hours = DEFAULT_HOURS if hours is None else hours
+        hours = history_hours(deps.settings.sector) if hours is None else hours
         if not 0 < hours <= _MOST_HOURS:
             raise UsageError(f"hours must lie in (0, {_MOST_HOURS:g}], is {hours:g}")
-        return backfill.run(deps, end_ms=trigger.scheduled_ms, hours=hours, deadline_s=seconds)
+        return backfill.run(deps, end_ms=trigger.scheduled_ms, hours=hours, deadline_s=seconds, background=True)
 
     return job_handler("backfill", dependencies, work)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 
+from local.exchange_time import state_clock
 from shared.alerts.service import AlertService
 from shared.clock import Clock, SystemClock
 from shared.errors import ConfigurationError, ExchangeUnavailable, UnknownSymbol, UsageError
@@ -36,7 +37,7 @@ def exchange_for(settings: Settings, *, clock: Clock | None = None, table: Table
 
 def jobs_for(settings: Settings, table: Table) -> Dependencies:
     """Return what a job stands on when a command calls it by itself: nobody is told anything."""
-    clock = SystemClock()
+    clock = state_clock(table)
     return Dependencies(
         settings=settings,
         market_data=exchange_for(settings, clock=clock, table=table),

@@ -9,12 +9,12 @@ from local.terminal import Progress
 from local.world import World
 from shared.clock import HOUR_MS, MINUTE_MS
 from shared.jobs import backfill
-from shared.jobs.backfill import BackfillReport
+from shared.jobs.backfill import BackfillReport, history_hours
 from shared.jobs.deps import Dependencies
+from shared.jobs.universe import universe_at
 from shared.market.model import Market
 from shared.storage.bars import BarRepository
 
-DEFAULT_HOURS = 17.0
 _ENOUGH = 0.95  # share of the minutes of the last 16 hours that make a backfill unnecessary
 
 
@@ -25,7 +25,7 @@ def backfill_if_needed(world: World, say: Callable[[str], None], stop: threading
         return None
     say("fetching the history that the detectors judge against (once)")
     markets = (Market.USDM, Market.SPOT) if world.available.futures else (Market.SPOT,)
-    report = run_backfill(world.deps, now_ms, DEFAULT_HOURS, markets, stop)
+    report = run_backfill(world.deps, now_ms, history_hours(world.settings.sector), markets, stop)
     for symbol, reason in report.failed.items():
         say(f"no history of {symbol}: {reason}")
     if report.refused:
@@ -55,7 +55,7 @@ def _needed(world: World, now_ms: int) -> bool:
     bars = BarRepository(world.table)
     wanted: list[tuple[Market, tuple[str, ...], float]] = []
     if world.available.futures:
-        wanted.append((Market.USDM, world.settings.futures_symbols, 16.0))
+        wanted.append((Market.USDM, universe_at(world.deps, now_ms).symbols(), 16.0))
     if world.settings.volume_spike.enabled and world.settings.universe.spot_symbols:
         wanted.append((Market.SPOT, world.settings.universe.spot_symbols, 1.0))
     for market, symbols, hours in wanted:

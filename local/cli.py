@@ -61,6 +61,8 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
+    if sys.stdout is None:  # `>&-`: nobody wants to hear us, which is no reason to fail
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lives as long as the process
     try:
         status = _dispatch(words)
         sys.stdout.flush()

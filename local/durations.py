@@ -6,6 +6,7 @@ import re
 
 from shared.errors import UsageError
 
+LONGEST_MS = 3_653 * 86_400_000
 _UNITS = {"s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _SPAN = re.compile(r"^(\d+(?:\.\d+)?)\s*([smhd])$")
 
@@ -19,7 +20,10 @@ def parse_span_ms(option: str, text: str) -> int:
     match = _SPAN.match(text.strip().lower())
     if match is None or float(match[1]) <= 0:
         raise UsageError(f"{option} {text!r}: write a span such as 45s, 30m, 24h or 7d")
-    return round(float(match[1]) * _UNITS[match[2]])
+    span_ms = float(match[1]) * _UNITS[match[2]]
+    if span_ms > LONGEST_MS:
+        raise UsageError(f"{option} {text!r}: ten years are the most")
+    return round(span_ms)
 
 
 def since_ms(option: str, text: str, now_ms: int) -> int:

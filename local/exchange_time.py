@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from shared.clock import Clock, OffsetClock
+from shared.clock import Clock, OffsetClock, SystemClock
 from shared.errors import ExchangeError
 from shared.exchange.market_data import MarketData
 from shared.market.model import Market
+from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.table import Table
 
 SAMPLES = 3
+COMPONENT = "clock"
 WORTH_SAYING_MS = 2_000
 
 
@@ -29,6 +32,17 @@ def measure_offset_ms(market_data: MarketData, base: Clock, *, samples: int = SA
         best = sample if best is None else min(best, sample)
     assert best is not None  # noqa: S101 - at least one sample was taken or an error raised
     return best[1]
+
+
+def note_offset(table: Table, clock: OffsetClock, base: Clock) -> None:
+    """Leave the offset in the state, for the commands that are asked beside a running system."""
+    HeartbeatRepository(table).beat(COMPONENT, base.now_ms(), {"offset_ms": clock.offset_ms})
+
+
+def state_clock(table: Table) -> OffsetClock:
+    """Return the clock that the state was written by: this machine's, moved by the offset that `run` has measured."""
+    noted = HeartbeatRepository(table).all().get(COMPONENT, {}).get("offset_ms")
+    return OffsetClock(SystemClock(), noted if isinstance(noted, int) else 0)
 
 
 def follow(clock: OffsetClock, market_data: MarketData, base: Clock) -> str | None:

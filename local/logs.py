@@ -6,8 +6,10 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
+from logging.handlers import RotatingFileHandler
 from pathlib import Path
 
+MAX_BYTES = 10_000_000
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 
 
@@ -32,10 +34,11 @@ def configure(*, level: str = "WARNING", file: Path | None = None) -> None:
     handler: logging.Handler
     if file is not None:
         file.parent.mkdir(parents=True, exist_ok=True)
-        handler = logging.FileHandler(file, encoding="utf-8")
+        handler = RotatingFileHandler(file, maxBytes=MAX_BYTES, backupCount=2, encoding="utf-8")
     else:
         handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonLines())
+    logging.raiseExceptions = False  # a full disk is told on the status line, not as a traceback for each record
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level)

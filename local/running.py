@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from local.terminal import Terminal
 from local.world import World
@@ -33,6 +34,39 @@ def stop_signals() -> Iterator[threading.Event]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+T = TypeVar("T")
+
+
+class Stopped(Exception):
+    """The person did not want to wait."""
+
+
+def interruptible(work: Callable[[], T], stop: threading.Event) -> T:
+    """Do something slow (the network) on a thread of its own, so that Ctrl-C does not wait for its time-outs.
+
+    Raises:
+        Stopped: `stop` was set first; the work goes on unheard until the process ends.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def body() -> None:
+        try:
+            results.append(work())
+        except BaseException as exc:  # handed to the caller below
+            errors.append(exc)
+
+    thread = threading.Thread(target=body, name="starting", daemon=True)
+    thread.start()
+    while thread.is_alive():
+        if stop.is_set():
+            raise Stopped
+        thread.join(0.05)
+    if errors:
+        raise errors[0]
+    return results[0]
 
 
 def run_until_stopped(

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from types import TracebackType
 from typing import Any, TextIO
 
@@ -93,7 +94,8 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Say something beside the alerts, on stderr where there is no live display."""
-        with self._lock:
+        # The reader may be gone (a closed pipe); what is said here must never keep the rest from ending cleanly.
+        with self._lock, suppress(OSError, ValueError):
             if self._live is not None:
                 from rich.text import Text
 
@@ -106,7 +108,7 @@ class Terminal:
         while not self._stop.wait(0.2):
             if time.monotonic() - last >= PLAIN_STATUS_EVERY_S:
                 last = time.monotonic()
-                with self._lock:
+                with self._lock, suppress(OSError, ValueError):
                     print(self._status(), file=self._err, flush=True)
 
 

@@ -20,7 +20,19 @@ import msgspec
 os.environ.setdefault("POWERTOOLS_METRICS_DISABLED", "true")
 os.environ.setdefault("POWERTOOLS_SERVICE_NAME", "tapewatch")
 
-from functions import api, features, kline_bars, order_book, outcomes, redelivery, sector, volume_spike, watchdog
+from functions import (
+    api,
+    backfill,
+    features,
+    kline_bars,
+    open_interest,
+    order_book,
+    outcomes,
+    redelivery,
+    sector,
+    volume_spike,
+    watchdog,
+)
 from functions.api_access import OneTimeAccess
 from local.asking import unreachable
 from local.scheduler import Job, LocalContext, Scheduler
@@ -32,7 +44,7 @@ from shared.clock import HOUR_MS, Clock, iso_utc
 from shared.commands.listening import receiver_for
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
 from shared.exchange.market_data import MarketData
-from shared.jobs.deps import BARS_STORED, FEATURES_STORED, Dependencies
+from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, Dependencies
 from shared.market.model import Market
 from shared.market.universe import normalize_symbol
 from shared.settings import Settings
@@ -44,6 +56,8 @@ if TYPE_CHECKING:
     from filelock import BaseFileLock
 
 logger = logging.getLogger(__name__)
+
+SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
 
 MEMORY = ":memory:"
 
@@ -119,7 +133,7 @@ def probe(settings: Settings, market_data: MarketData) -> Availability:
     found = Availability(known, tuple(symbol for symbol in wanted if symbol not in listed))
     for symbol in found.unknown:
         found.notes.append(f"{symbol} is not listed on the spot market: left out (universe.spot_symbols)")
-    if settings.sector.enabled and settings.sectors:
+    if settings.sector.enabled and (settings.sectors or settings.universe.futures_all is not None):
         found.futures, note = _probe_futures(settings, market_data)
         found.notes.extend(note)
     else:
@@ -131,12 +145,23 @@ def _probe_futures(settings: Settings, market_data: MarketData) -> tuple[bool, l
     try:
         listed = {listing.symbol for listing in market_data.listings(Market.USDM)}
     except RestrictedLocation as exc:
-        return False, [f"{exc} The spot detectors go on."]
+        return False, [str(exc)]
     except ExchangeError as exc:
         # Perhaps only for a moment: the jobs keep trying, each failure is counted and shown.
         return True, [f"the futures market did not answer yet ({exc}); the sector detector keeps trying"]
+    if settings.universe.futures_all is not None:  # what is listed is what is watched
+        return True, []
     missing = [symbol for symbol in settings.futures_symbols if symbol not in listed]
     return True, [f"{symbol} is not listed on USD-M: its sector goes on without it" for symbol in missing]
+
+
+def _as_available(settings: Settings, available: Availability) -> Settings:
+    """Return the settings cut down to what the exchange serves from here: nobody waits for what cannot come."""
+    replace = msgspec.structs.replace
+    settings = replace(settings, universe=replace(settings.universe, spot_symbols=available.spot_symbols, all=None))
+    if not available.futures:
+        settings = replace(settings, sector=replace(settings.sector, enabled=False))
+    return settings
 
 
 class World:
@@ -154,9 +179,7 @@ class World:
         speed: float = 1.0,
         every_minute: Callable[[], object] | None = None,
     ) -> None:
-        self.settings = msgspec.structs.replace(
-            settings, universe=msgspec.structs.replace(settings.universe, spot_symbols=available.spot_symbols, all=None)
-        )
+        self.settings = _as_available(settings, available)
         self.clock = clock
         self.table = table
         self.available = available
@@ -175,10 +198,20 @@ class World:
             BARS_STORED: features.make_handler(lambda: self.deps),
             FEATURES_STORED: sector.make_handler(lambda: self.deps),
         }
+        self._backfill = backfill.make_handler(lambda: self.deps)
+        self._backfilling = threading.Lock()
         self._every_minute = every_minute
         self.scheduler = Scheduler(clock, self._jobs(), speed=speed)
         self.streamer = (
-            StreamerService(self.settings, market_data, self.alerts, table, clock, symbols=available.spot_symbols)
+            StreamerService(
+                self.settings,
+                market_data,
+                self.alerts,
+                table,
+                clock,
+                symbols=available.spot_symbols,
+                owner="local",  # the state file's lock sees to it that there is only one
+            )
             if available.spot_symbols and (self.settings.trade_spike.enabled or self.settings.window_anomaly.enabled)
             else None
         )
@@ -213,6 +246,9 @@ class World:
             jobs.append(Job("order-book", order_book.make_handler(deps), interval_ms=interval_ms, delay_ms=0))
         if self.available.futures:
             jobs.append(Job("kline-bars", kline_bars.make_handler(deps)))
+            if settings.sector.open_interest_minutes:
+                # Well after the minute's decision, whose calls come first in the weight budget.
+                jobs.append(Job("open-interest", open_interest.make_handler(deps), delay_ms=25_000))
         return jobs
 
     def _tidy(self, event: dict[str, Any], context: Any) -> dict[str, int]:
@@ -221,17 +257,30 @@ class World:
 
     def _emit(self, detail_type: str, detail: Mapping[str, Any]) -> None:
         """Call the next link of the chain at once, with the event that EventBridge would deliver."""
-        handler = self._chain.get(detail_type)
-        if handler is None:
-            logger.info("event_without_listener", extra={"detail_type": detail_type})
-            return
         event = {
             "detail-type": detail_type,
             "source": "tapewatch",
             "time": iso_utc(self.clock.now_ms() // 1000 * 1000),
             "detail": dict(detail),
         }
-        handler(event, LocalContext(detail_type))
+        handler = self._chain.get(detail_type)
+        if handler is not None:
+            handler(event, LocalContext(detail_type))
+        elif detail_type == BACKFILL_WANTED:
+            threading.Thread(target=self._fill, args=(event,), name="backfill", daemon=True).start()
+        else:
+            logger.info("event_without_listener", extra={"detail_type": detail_type})
+
+    def _fill(self, event: dict[str, Any]) -> None:
+        """Run the backfill beside the minute jobs, one at a time; what it does not finish is asked for again."""
+        if not self._backfilling.acquire(blocking=False):
+            return
+        try:
+            self._backfill(event, LocalContext("backfill"))
+        except Exception:  # top of a thread: a failed fill must not look like an ended program
+            logger.warning("backfill_failed", exc_info=True)
+        finally:
+            self._backfilling.release()
 
     def start(self) -> None:
         """Start everything; the API first, so that a taken port is told before anything else runs."""
@@ -263,19 +312,24 @@ class World:
         return all(ended)
 
     def status_line(self) -> str:
-        """One line for a person: market time, trades, windows, minutes, alerts."""
-        parts = [iso_utc(self.clock.now_ms() // 1000 * 1000).replace("T", " ").replace("Z", " UTC")]
+        """One line for a person, what matters first: trouble, market time, trades, minutes."""
+        moment = iso_utc(self.clock.now_ms() // 1000 * 1000).replace("T", " ").replace("Z", " UTC")
+        parts = [moment]
         if self.streamer is not None:
             now = self.streamer.status()
+            if now.get("state") == "broken":
+                parts.append(f"STREAM DOWN: {now.get('reason') or 'not connected'}")
+            elif now.get("state") == "quiet":
+                parts.append("market quiet")
+            if now.get("error"):
+                parts.append(f"STATE: {now['error']}")
             parts.append(f"{now.get('trades', 0):,} trades ({now.get('trades_per_s', 0):.0f}/s)")
             lag = now.get("lag_ms")
-            if lag is not None:
+            if lag is not None and now.get("state") == "live":
                 parts.append(f"lag {lag / 1000:.1f} s")
             parts.append(f"{now.get('windows', 0):,} windows, models {now.get('models', 0)}/{now.get('symbols', 0)}")
-        minutes = [
-            f"{name} {state.runs}{f' ({state.failures} failed)' if state.failures else ''}"
-            for name, state in self.scheduler.states.items()
-            if name not in ("redelivery", "watchdog", "outcomes", "tidy", "clock")
-        ]
-        parts.append("minutes: " + ", ".join(minutes))
+        runs = {name: state for name, state in self.scheduler.states.items() if name in SHOWN_JOBS}
+        if runs:
+            parts.append(f"minutes {max(state.runs for state in runs.values())}")
+        parts += [f"{name} FAILED: {state.last_error}" for name, state in runs.items() if state.last_error]
         return " | ".join(parts)

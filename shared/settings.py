@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -37,6 +38,9 @@ class UniverseSettings(Section, frozen=True):
     )
     sector_symbols: Mapping[str, tuple[str, ...]] | None = None  # the old name of `sectors`
     all: str | None = None  # a quote currency: every spot pair in it, e.g. USDT
+    futures_all: str | None = None  # the same for USD-M perpetuals, in the sectors of the built-in catalogue
+    futures_exclude: tuple[str, ...] = ()  # symbols that `futures_all` leaves out
+    futures_tradfi: bool = False  # `futures_all` takes perpetuals on stocks and commodities too
 
 
 class VolumeSpikeSettings(Section, frozen=True):
@@ -103,8 +107,12 @@ class SectorSettings(Section, frozen=True):
     universe: SectorUniverse = SectorUniverse()
     windows: SectorWindows = SectorWindows()
     thresholds: SectorThresholds = SectorThresholds()
-    volume_scale: Literal["raw", "log"] = "raw"
+    volume_scale: Literal["raw", "log", "log_seasonal"] = "raw"
     takers_agree: bool = False
+    market_wide_share: float | None = None  # so many symbols at once are one market-wide alert, 0..1
+    diffusion_p_max: float | None = None  # largest chance that so many coins would have followed anyway
+    budget_per_day: int | None = None  # alerts a day that the rarest signals share
+    open_interest_minutes: bool = True  # sample the open interest each minute where the weight budget allows
 
 
 class WindowAnomalySettings(Section, frozen=True):
@@ -123,7 +131,7 @@ class WindowAnomalySettings(Section, frozen=True):
 
 
 class PumpSettings(Section, frozen=True):
-    enabled: bool = True
+    enabled: bool = False  # measured on thin coins against BTC; on other pairs its worth is not known
     threshold: float = 0.8  # the model's probability from which a chunk is a pump, 0..1
     pause_minutes: float = 30.0  # after an alert
     warmup_hours: float = 6.0
@@ -189,6 +197,8 @@ class StreamerSettings(Section, frozen=True):
     warmup_trades: bool = True  # fill the windows from past trades where the exchange serves them
     warmup_hours: float = 5.0
     heartbeat_seconds: float = 5.0
+    lease_seconds: float = 5.0  # a streamer silent for this long is replaced by the one that stands by
+    liquidations: bool = True  # sum the futures' forced orders by minute, for the sector detector
     shards: int = 1
     shard_index: int = 0
 
@@ -199,11 +209,36 @@ class ApiSettings(Section, frozen=True):
     port: int = 8080
     token_secret: str | None = None
     open_reads: bool = False  # reads need no token although one is set
+    token_sha256: str | None = None  # on AWS: of the token, in hexadecimal; none: made and printed at the first synth
+
+
+class AwsSubscription(Section, frozen=True):
+    """One subscriber of the alert topic: an e-mail address, a phone number, an https:// address or a queue's ARN."""
+
+    protocol: Literal["email", "email-json", "sms", "https", "sqs"]
+    endpoint: str
+    filter: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # attribute -> values that pass
+
+
+class AwsStreamerSettings(Section, frozen=True):
+    enabled: bool = True
+    cpu: int = 256  # 1024 are one vCPU
+    memory_mb: int = 512
+    spot: bool = False  # Fargate Spot: about a third of the price, with interruptions
+    image: str | None = None  # an image built elsewhere; none: built at deploy, which needs a container engine
 
 
 class AwsSettings(Section, frozen=True):
     region: str | None = None
     stack_name: str = "Tapewatch"
+    event_bus: str | None = None  # set by the deployment; none: the account's default bus
+    telegram_queue_url: str | None = None  # set by the deployment
+    subscriptions: tuple[AwsSubscription, ...] = ()
+    alarm_emails: tuple[str, ...] = ()
+    log_retention_days: int = 14
+    dashboard: bool = False  # 3 US dollars a month
+    reserved_concurrency: bool = True  # off for accounts whose limit leaves nothing to reserve
+    streamer: AwsStreamerSettings = AwsStreamerSettings()
 
 
 class Settings(Section, frozen=True):
@@ -214,6 +249,7 @@ class Settings(Section, frozen=True):
     order_book: OrderBookSettings = OrderBookSettings()
     sector: SectorSettings = SectorSettings()
     window_anomaly: WindowAnomalySettings = WindowAnomalySettings()
+    pump: PumpSettings = PumpSettings()
     alerts: AlertSettings = AlertSettings()
     storage: StorageSettings = StorageSettings()
     streamer: StreamerSettings = StreamerSettings()
@@ -308,6 +344,11 @@ def check(settings: Settings) -> None:
     if not 0.5 <= thresholds.taker_dominance_min <= 1:
         refuse("sector.thresholds.taker_dominance_min", f"must lie in 0.5..1, is {thresholds.taker_dominance_min}")
     share("sector.thresholds.sector_share_min", thresholds.sector_share_min)
+    for name in ("market_wide_share", "diffusion_p_max"):
+        if (value := getattr(settings.sector, name)) is not None:
+            share(f"sector.{name}", value)
+    if settings.sector.budget_per_day is not None:
+        positive("sector.budget_per_day", settings.sector.budget_per_day)
     positive("sector.thresholds.sector_k_min", thresholds.sector_k_min)
     anomaly = settings.window_anomaly
     for name in ("window_seconds", "trees", "refit_every", "calibration_scores", "calibration_min"):
@@ -336,6 +377,51 @@ def check(settings: Settings) -> None:
         refuse("alerts.webhook.timeout_s", f"must lie in (0, 12], is {webhook.timeout_s}")
     if not 0 <= settings.api.port <= 65535:
         refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
+    _check_aws(settings, refuse)
     positive("streamer.shards", settings.streamer.shards)
+    if not 1 <= settings.streamer.lease_seconds <= 300:
+        refuse("streamer.lease_seconds", f"must lie in 1..300, is {settings.streamer.lease_seconds}")
     if not 0 <= settings.streamer.shard_index < settings.streamer.shards:
         refuse("streamer.shard_index", f"must lie in 0..{settings.streamer.shards - 1}")
+
+
+_ENDPOINTS = {
+    "email": r"[^@\s]+@[^@\s]+",
+    "email-json": r"[^@\s]+@[^@\s]+",
+    "sms": r"\+[1-9][0-9]{6,14}",
+    "https": r"https://\S+",
+    "sqs": r"arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:\S+",
+}
+_ATTRIBUTES = ("detector", "symbol", "sector", "direction", "severity")
+_RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+_FARGATE_GB = {256: (0.5, 1, 2), 512: (1, 2, 3, 4), 1024: tuple(range(2, 9)), 2048: tuple(range(4, 17))}
+
+
+def _check_aws(settings: Settings, refuse: Callable[[str, str], None]) -> None:
+    aws = settings.aws
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,99}", aws.stack_name):
+        refuse("aws.stack_name", f"must be letters, digits and hyphens, beginning with a letter, is {aws.stack_name!r}")
+    if aws.region is not None and not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]", aws.region):
+        refuse("aws.region", f"must be a region such as eu-central-1, is {aws.region!r}")
+    if aws.log_retention_days not in _RETENTIONS:
+        refuse("aws.log_retention_days", f"must be one of {', '.join(map(str, _RETENTIONS))}")
+    for number, subscription in enumerate(aws.subscriptions):
+        path = f"aws.subscriptions[{number}]"
+        if not re.fullmatch(_ENDPOINTS[subscription.protocol], subscription.endpoint):
+            refuse(f"{path}.endpoint", f"is not an address for {subscription.protocol}: {subscription.endpoint!r}")
+        for name, values in subscription.filter.items():
+            if name not in _ATTRIBUTES:
+                refuse(f"{path}.filter", f"knows {', '.join(_ATTRIBUTES)}, not {name!r}")
+            if not values:
+                refuse(f"{path}.filter.{name}", "names no value that may pass")
+    for number, address in enumerate(aws.alarm_emails):
+        if not re.fullmatch(_ENDPOINTS["email"], address):
+            refuse(f"aws.alarm_emails[{number}]", f"is not an e-mail address: {address!r}")
+    if aws.streamer.cpu not in _FARGATE_GB:
+        refuse("aws.streamer.cpu", f"must be one of {', '.join(map(str, _FARGATE_GB))}, is {aws.streamer.cpu}")
+    sizes = [round(size * 1024) for size in _FARGATE_GB[aws.streamer.cpu]]
+    if aws.streamer.memory_mb not in sizes:
+        refuse("aws.streamer.memory_mb", f"must be one of {', '.join(map(str, sizes))} at cpu {aws.streamer.cpu}")
+    token = settings.api.token_sha256
+    if token is not None and not re.fullmatch(r"[0-9a-f]{64}", token):
+        refuse("api.token_sha256", "must be 64 hexadecimal digits: the SHA-256 of the token, not the token")

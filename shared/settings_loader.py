@@ -18,6 +18,7 @@ import yaml
 
 from shared.errors import ConfigurationError
 from shared.settings import Section, Settings, check
+from shared.settings_ranges import check_ranges
 
 DEFAULT_FILE = "tapewatch.yaml"
 PREFIX = "TAPEWATCH_"
@@ -68,6 +69,8 @@ def parse_settings(tree: Mapping[str, Any]) -> Settings:
         settings = msgspec.convert(tree, Settings)
     except msgspec.ValidationError as exc:
         raise ConfigurationError(_explain(str(exc))) from None
+    except (OverflowError, ValueError):  # a number of thousands of digits
+        raise ConfigurationError("the configuration holds a number of no ordinary size") from None
     token = settings.alerts.telegram.bot_token
     if _TELEGRAM_TOKEN.match(token):
         raise ConfigurationError(
@@ -76,6 +79,7 @@ def parse_settings(tree: Mapping[str, Any]) -> Settings:
         )
     settings = _upper_cased(settings)
     check(settings)
+    check_ranges(settings)
     return settings
 
 
@@ -130,6 +134,8 @@ def _read_file(file: Path) -> dict[str, Any]:
             loader.dispose()
     except UnicodeDecodeError:
         raise ConfigurationError(f"{file} is not UTF-8 text") from None
+    except (OverflowError, ValueError):
+        raise ConfigurationError(f"{file} holds a number or a date that is none of ordinary size") from None
     except RecursionError:
         raise ConfigurationError(f"{file} is nested too deeply") from None
     except yaml.YAMLError as exc:

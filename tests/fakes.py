@@ -70,6 +70,7 @@ class FakeMarketData:
     errors: dict[str, Exception | Callable[[], None]] = field(default_factory=dict)
     interest: dict[str, list[OpenInterest]] = field(default_factory=dict)
     funding: dict[str, Funding] = field(default_factory=dict)
+    intervals: dict[str, float] = field(default_factory=dict)
     listed: list[Listing] = field(default_factory=list)
     offset_ms: int = 0  # the exchange's clock against ours
     calls: Counter[str] = field(default_factory=Counter)
@@ -144,6 +145,8 @@ class FakeMarketData:
 
     def open_interest(self, symbol: str) -> OpenInterest:
         self._ask("open_interest", symbol)
+        if symbol not in self.interest:
+            raise UnknownSymbol("Invalid symbol.", status=400, api_code=-1121)
         return self.interest[symbol][-1]
 
     def open_interest_history(self, symbol: str, *, limit: int = 30) -> list[OpenInterest]:
@@ -153,6 +156,10 @@ class FakeMarketData:
     def funding_all(self) -> dict[str, Funding]:
         self._ask("funding_all")
         return dict(self.funding)
+
+    def funding_hours(self) -> dict[str, float]:
+        self._ask("funding_hours")
+        return dict(self.intervals)
 
 
 @dataclass

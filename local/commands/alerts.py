@@ -24,9 +24,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from local.durations import since_ms
+    from local.exchange_time import state_clock
     from local.world import open_state
     from shared.alerts.model import Alert
-    from shared.clock import SystemClock
     from shared.detection.reading import Detector
     from shared.errors import UsageError
     from shared.settings_loader import load_settings
@@ -43,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(f"--detector {arguments.detector}: choose from {names}") from None
     settings = load_settings(arguments.config).settings
     table = open_state(settings)
-    repository, start = AlertRepository(table), since_ms("--since", arguments.since, SystemClock().now_ms())
+    repository, start = AlertRepository(table), since_ms("--since", arguments.since, state_clock(table).now_ms())
     symbol = arguments.symbol.strip().upper() if arguments.symbol else None
     seen: set[str] = set()
 

@@ -16,7 +16,7 @@ from local.exchange.scenarios import demo_plan
 from local.exchange.server import LocalExchange
 from local.exchange.universe import choose_symbols, default_symbols
 from local.recordings import discover
-from shared.clock import ScaledClock, SystemClock, floor_minute_ms, iso_utc, parse_utc_ms
+from shared.clock import ScaledClock, SystemClock, iso_utc, parse_utc_ms
 from shared.errors import UsageError
 from shared.market.model import Market
 
@@ -74,7 +74,7 @@ def _serve(arguments: argparse.Namespace) -> LocalExchange:
 
 def _simulate(arguments: argparse.Namespace) -> LocalExchange:
     told = _time(arguments.start)
-    start_ms = floor_minute_ms(SystemClock().now_ms()) if told is None else told
+    start_ms = SystemClock().now_ms() if told is None else told
     try:
         symbols = choose_symbols(arguments.symbols) if arguments.symbols else default_symbols()
     except ValueError as exc:

@@ -22,18 +22,20 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from local.durations import parse_span_ms
+    from local.exchange_time import state_clock
     from local.world import open_state
-    from shared.clock import SystemClock, iso_utc
+    from shared.clock import iso_utc
     from shared.errors import UsageError
     from shared.market.universe import normalize_symbol
     from shared.settings_loader import load_settings
     from shared.storage.mutes import MuteRepository
 
-    settings, now_ms = load_settings(arguments.config).settings, SystemClock().now_ms()
+    settings = load_settings(arguments.config).settings
     table = open_state(settings)
+    now_ms = state_clock(table).now_ms()
     try:
         mutes = MuteRepository(table)
-        if arguments.symbol:
+        if arguments.symbol is not None:
             watched = {*settings.universe.spot_symbols, *settings.futures_symbols}
             try:
                 symbol = normalize_symbol(arguments.symbol, watched)

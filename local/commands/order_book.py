@@ -34,7 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
 
     settings = load_settings(arguments.config).settings
     levels = settings.order_book.levels if arguments.levels is None else arguments.levels
-    interval_s = arguments.interval_seconds or float(settings.order_book.interval_seconds)
+    interval_s = arguments.interval_seconds
+    if interval_s is None:
+        interval_s = float(settings.order_book.interval_seconds)
     if not 1 <= levels <= 1000:
         raise UsageError(f"--levels must lie in 1..1000, is {levels}")
     if not interval_s > 0:

@@ -86,9 +86,9 @@ def _time(option: str, text: str | None) -> int | None:
 
 
 def _line(signal: Any) -> str:
-    from shared.alerts.render import one_line
+    from shared.alerts.render import render
 
-    return str(one_line(signal))
+    return f"{signal.detector.value:<20}  {render(signal).title}"
 
 
 def _print_summary(summary: Any, files: int) -> None:

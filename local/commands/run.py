@@ -26,8 +26,8 @@ def run(arguments: argparse.Namespace) -> int:
     from local import logs
     from local.asking import exchange_for
     from local.backfilling import backfill_if_needed
-    from local.exchange_time import follow
-    from local.running import leave, run_until_stopped, stop_signals
+    from local.exchange_time import follow, note_offset
+    from local.running import Stopped, interruptible, leave, run_until_stopped, stop_signals
     from local.terminal import Terminal
     from local.world import World, own_state, probe
     from shared.alerts.channels.console import ConsoleChannel
@@ -44,9 +44,15 @@ def run(arguments: argparse.Namespace) -> int:
         clock = OffsetClock(base)
         market_data = exchange_for(settings, clock=clock, table=table)
         with stop_signals() as stop:
-            available = probe(settings, market_data)
+            available = interruptible(lambda: probe(settings, market_data), stop)
+            available.notes.extend(filter(None, [interruptible(lambda: follow(clock, market_data, base), stop)]))
+            note_offset(table, clock, base)
             drawing = Drawing(table, market_data, settings.storage.retention_days)
-            available.notes.extend(filter(None, [follow(clock, market_data, base)]))
+
+            def keep_time() -> None:
+                follow(clock, market_data, base)
+                note_offset(table, clock, base)
+
             world: World | None = None
             terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
             world = World(
@@ -56,16 +62,17 @@ def run(arguments: argparse.Namespace) -> int:
                 market_data=market_data,
                 channels=[ConsoleChannel(terminal.alert), *messengers(settings, clock, table, picture=drawing.png)],
                 available=available,
-                every_minute=lambda: follow(clock, market_data, base),
+                every_minute=keep_time,
             )
             for note in available.notes:
                 terminal.note(note)
-            if not arguments.skip_backfill and available.futures:
-                backfill_if_needed(world, terminal.note, stop)
-            if stop.is_set():
-                return 0
+            if not arguments.skip_backfill:
+                ready = world
+                interruptible(lambda: backfill_if_needed(ready, terminal.note, stop), stop)
             with terminal:
                 ended = run_until_stopped(world, terminal, stop, limit_s=arguments.for_seconds)
+    except Stopped:
+        return leave(False)
     finally:
         table.close()
         lock.release()

@@ -27,8 +27,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     from local.durations import since_ms
+    from local.exchange_time import state_clock
     from local.world import open_state
-    from shared.clock import HOUR_MS, SystemClock
+    from shared.clock import HOUR_MS
     from shared.errors import NotEnoughData, UsageError
     from shared.jobs import window_analysis
     from shared.market.model import Market
@@ -38,8 +39,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     if (arguments.plot or arguments.svg) and arguments.what != "scores":
         raise UsageError("--plot and --svg belong to `windows scores`")
-    settings, now_ms = load_settings(arguments.config).settings, SystemClock().now_ms()
-    start = since_ms("--since", arguments.since, now_ms)
+    settings = load_settings(arguments.config).settings
     if not arguments.symbol and not settings.universe.spot_symbols:
         raise UsageError("--symbol is needed: universe.spot_symbols is empty")
     try:
@@ -48,6 +48,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--symbol: {exc}") from None
     table = open_state(settings)
     try:
+        now_ms = state_clock(table).now_ms()
+        start = since_ms("--since", arguments.since, now_ms)
         rows = WindowRepository(table).range(Market.SPOT.value, symbol, start, now_ms + HOUR_MS)
     finally:
         table.close()

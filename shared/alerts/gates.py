@@ -12,7 +12,7 @@ from typing import Literal
 from shared.detection.reading import Detector, Signal
 from shared.settings import Settings
 
-Closed = Literal["gate", "learning"]
+Closed = Literal["gate", "learning", "budget"]
 
 LEARNING_FACTOR = 2.0
 """While a rarity is not known yet, a volume spike passes at this multiple of its ratio threshold."""
@@ -24,6 +24,8 @@ def gate(signal: Signal, settings: Settings) -> Closed | None:
         return _volume_spike(signal, settings)
     if signal.detector is Detector.TRADE_SPIKE:
         return _trade_spike(signal, settings)
+    if signal.values.get("among_the_rarest") is False:  # judged by `sector.budget_per_day`
+        return "budget"
     return None
 
 

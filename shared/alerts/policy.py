@@ -163,7 +163,9 @@ def not_news(signal: Signal, rules: Rules) -> HeldReason | None:
         Detector.ORDER_BOOK_IMBALANCE: settings.order_book.enabled and settings.order_book.alert_enabled,
         Detector.SECTOR_INITIATOR: settings.sector.enabled,
         Detector.SECTOR_DIFFUSION: settings.sector.enabled,
+        Detector.MARKET_WIDE: settings.sector.enabled,
         Detector.WINDOW_ANOMALY: settings.window_anomaly.enabled,
+        Detector.PUMP: settings.pump.enabled,
     }
     if not enabled[signal.detector]:
         return HeldReason.DISABLED

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from math import expm1
 from typing import Any
 
 from shared.alerts import wording as say
@@ -39,7 +40,11 @@ def severity_of(signal: Signal) -> Severity:
         return Severity(stated) if stated in {s.value for s in Severity} else Severity.WARNING
     if signal.strength >= CRITICAL_STRENGTH:
         return Severity.CRITICAL
-    if signal.strength >= WARNING_STRENGTH or signal.detector is Detector.SECTOR_DIFFUSION:
+    if signal.strength >= WARNING_STRENGTH or signal.detector in (
+        Detector.SECTOR_DIFFUSION,
+        Detector.MARKET_WIDE,
+        Detector.PUMP,
+    ):
         return Severity.WARNING
     return Severity.INFO
 
@@ -122,6 +127,20 @@ def _diffusion(signal: Signal) -> tuple[str, list[str]]:
         f"Initiator: {initiator} ({direction}) at {say.moment(values.get('initiator_time', signal.event_ms))}",
         f"Followers ({share}):",
         *lines,
+        *([] if values.get("p_value") is None else [f"By chance: p={say.brief(values.get('p_value'))}"]),
+    ]
+
+
+def _market_wide(signal: Signal) -> tuple[str, list[str]]:
+    values = signal.values
+    direction = signal.direction.value if signal.direction else say.UNKNOWN
+    share = f"{say.fixed(values.get('moved'), 0)}/{say.fixed(values.get('symbols'), 0)}"
+    return f"Market-wide move {direction}: {share} symbols", [
+        "🌊 MARKET-WIDE MOVE",
+        *_head(signal),
+        f"Symbols: {share} = {say.percent(values.get('share'), 0)} on heavy volume",
+        f"Median 15 min return: {say.percent(values.get('r_15m'), 2, sign=True)}",
+        "Sector shots are not told while it lasts.",
     ]
 
 
@@ -183,6 +202,20 @@ def _window_anomaly(signal: Signal) -> tuple[str, list[str]]:
     ]
 
 
+def _pump(signal: Signal) -> tuple[str, list[str]]:
+    values, limits = signal.values, signal.thresholds
+    rise = values.get("rise_60s")
+    change = say.percent(expm1(rise) if isinstance(rise, int | float) else None, 2, sign=True)
+    return f"Pump: {sanitize(signal.symbol)} {change} in a minute", [
+        "🚀 PUMP",
+        *_head(signal, f"Market: {signal.market.value}"),
+        f"Probability: {say.fixed(values.get('score'), 2)} (threshold {say.fixed(limits.get('score'), 2)})",
+        f"Price: {say.decimal(values.get('price'))} | Rise in 60 s: {change}",
+        f"Taker buying: {say.fixed(values.get('buy_300s'), 1, sign=True)} ln over the 12 h mean"
+        f" | Buy orders with several fills: {say.fixed(values.get('sweeps'), 1)} ln(1 + n)",
+    ]
+
+
 def _system(signal: Signal) -> tuple[str, list[str]]:
     values = signal.values
     message = sanitize(values.get("message") or values.get("reason") or "state changed", 500)
@@ -197,10 +230,12 @@ def _first(values: Mapping[str, Any], *names: str) -> object:
 _WRITERS: Mapping[Detector, Callable[[Signal], tuple[str, list[str]]]] = {
     Detector.SECTOR_INITIATOR: _initiator,
     Detector.SECTOR_DIFFUSION: _diffusion,
+    Detector.MARKET_WIDE: _market_wide,
     Detector.VOLUME_SPIKE: _volume_spike,
     Detector.TRADE_SPIKE: _trade_spike,
     Detector.ORDER_BOOK_IMBALANCE: _order_book,
     Detector.WINDOW_ANOMALY: _window_anomaly,
+    Detector.PUMP: _pump,
     Detector.SYSTEM: _system,
 }
 
@@ -211,7 +246,9 @@ _FIRST_NUMBERS: Mapping[Detector, tuple[str, ...]] = {
     Detector.ORDER_BOOK_IMBALANCE: ("obi", "notional_bid", "notional_ask", "levels"),
     Detector.SECTOR_INITIATOR: ("status", "z_excess_return", "z_volume", "taker_buy_share", "beta", "funding_rate"),
     Detector.SECTOR_DIFFUSION: ("initiator", "followers_count", "others", "share"),
+    Detector.MARKET_WIDE: ("moved", "symbols", "share", "r_15m"),
     Detector.WINDOW_ANOMALY: ("score", "trade_count", "volume", "return", "volatility"),
+    Detector.PUMP: ("score", "price", "rise_60s", "buy_300s", "sweeps"),
     Detector.SYSTEM: ("message",),
 }
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
+_BLOCK = 64  # symbols worked on at once: their arrays fit into a core's cache
 LEAST_VARIANCE = 1e-12  # of the benchmark's returns; below it a slope means nothing
 
 
@@ -38,12 +39,22 @@ def rolling_beta(log_close: FloatArray, lookback: Lookback) -> FloatArray:
     Sums over the lookback are built by doubling, not by adding and subtracting: rounding does not depend on what
     came before, so one bar computed alone equals the same bar computed among thousands.
     """
+    moved = strided_return(log_close[:, :1], lookback.step)
+    beta = np.empty_like(log_close)
+    for at in range(0, log_close.shape[1], _BLOCK):
+        part = slice(at, at + _BLOCK)
+        beta[:, part] = _betas(log_close[:, part], moved, lookback)
+    return beta
+
+
+def _betas(log_close: FloatArray, benchmark_moved: FloatArray, lookback: Lookback) -> FloatArray:
+    """Return the betas of some columns against the benchmark's returns, (rows, 1)."""
     pairs, step = lookback.bars // lookback.step, lookback.step
     moved = strided_return(log_close, step)
     both = np.isfinite(moved)
-    both &= both[:, :1]
+    both &= np.isfinite(benchmark_moved)
     y = np.where(both, moved, 0.0)
-    x = np.where(both, moved[:, :1], 0.0)
+    x = np.where(both, benchmark_moved, 0.0)
     n = _strided_sum(both.astype(np.float64), pairs, step)
     sum_x, sum_y = _strided_sum(x, pairs, step), _strided_sum(y, pairs, step)
     y *= x

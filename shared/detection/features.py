@@ -6,6 +6,8 @@ Choices where the specification leaves one, the same live, in a replay and in a 
   history, not missing minutes. Of what remains, 95 % of the minutes must be there.
 - Returns need their two closes only.
 - On the logarithmic scale a volume of zero has no value.
+- `log_seasonal` takes from each logarithm the median of the symbol's own logarithms at the same minute of the hour in
+  the 12 hours before (at least 3 known, else no value): each bar keeps the value that could be known at it.
 """
 
 from __future__ import annotations
@@ -29,6 +31,19 @@ from shared.times import MINUTE_MS, iso_utc
 _NAN = float("nan")
 _MOST = 1e18  # no price or volume lies beyond
 _CHUNK = 1440  # minutes loaded at once
+SEASON_MINUTES = 60
+SEASON_HOURS = 12
+_LEAST_HOURS = 3
+_BLOCK = 240  # minutes whose season is worked out at once
+
+
+def history_minutes(settings: SectorSettings) -> int:
+    """Return how many earlier minutes a full answer needs: scored values, each with what it was made of itself."""
+    windows = settings.windows
+    reach = max(windows.beta_lookback_bars, windows.return_bars, windows.taker_bars)
+    if settings.volume_scale == "log_seasonal":
+        reach = max(reach, SEASON_MINUTES * SEASON_HOURS)
+    return windows.zscore_lookback_bars + reach + 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +90,7 @@ class FeatureEngine:
         windows = settings.windows
         self._z_bars = windows.zscore_lookback_bars
         self._reach = max(windows.beta_lookback_bars, windows.return_bars, windows.taker_bars)
-        self.history_bars = self._z_bars + self._reach + 1
+        self.history_bars = history_minutes(settings)
         self._column = {symbol: i for i, symbol in enumerate(self.symbols)}
         self._keep = self.history_bars + 1
         self._capacity = self._keep + _CHUNK
@@ -251,7 +266,29 @@ class FeatureEngine:
         self._taker[part] = np.where(usable & (taker >= 0) & (taker <= volume), taker, np.nan)
         if self.settings.volume_scale == "log":
             volume = np.log(np.where(volume > 0, volume, np.nan))
+        elif self.settings.volume_scale == "log_seasonal":
+            for at in range(first, first + len(close), _BLOCK):
+                self._scale[at : at + _BLOCK] = self._without_season(at, min(at + _BLOCK, first + len(close)))
+            return
         self._scale[part] = volume
+
+    def _without_season(self, first: int, end: int) -> FloatArray:
+        """Return the logarithms of rows [first, end) without what is usual at their minute of the hour."""
+        earlier = np.full((SEASON_HOURS, end - first, len(self.symbols)), np.nan)
+        for hour in range(SEASON_HOURS):
+            back = SEASON_MINUTES * (hour + 1)
+            low = max(0, first - back)
+            if low < end - back:
+                rows = self._volume[low : end - back]
+                earlier[hour, low + back - first :] = np.log(np.where(rows > 0, rows, np.nan))
+        earlier.sort(axis=0)  # NaN goes last
+        known = np.isfinite(earlier).sum(axis=0)
+        upper = np.take_along_axis(earlier, np.minimum(known // 2, SEASON_HOURS - 1)[None], axis=0)[0]
+        lower = np.take_along_axis(earlier, np.maximum((known - 1) // 2, 0)[None], axis=0)[0]
+        usual = np.where(known >= _LEAST_HOURS, (upper + lower) / 2.0, np.nan)
+        own = self._volume[first:end]
+        values: FloatArray = np.log(np.where(own > 0, own, np.nan)) - usual
+        return values
 
     def _compute(self, first: int, end: int) -> FloatArray:
         """Fill the excess returns of rows [first, end), each with its own beta; return those betas."""

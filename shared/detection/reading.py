@@ -36,6 +36,7 @@ class Detector(StrEnum):
     SECTOR_DIFFUSION = "sector_diffusion"
     WINDOW_ANOMALY = "window_anomaly"
     PUMP = "pump"
+    MARKET_WIDE = "market_wide"
     SYSTEM = "system"
 
 

@@ -9,6 +9,8 @@ from fractions import Fraction
 from typing import Any, Literal
 
 from shared.detection.features import SymbolFeatures
+from shared.detection.follower_rates import FollowerRates
+from shared.detection.market_wide import MarketMove, MarketWide
 from shared.detection.reading import Detector, Direction, Signal
 from shared.detection.robust import robust_z
 from shared.market.model import Market
@@ -33,12 +35,17 @@ class Confirmation:
     liquidation_z: float | None = None
     funding: Judgement = "unknown"
     funding_rate: float | None = None
+    funding_hours: float | None = None
+    failed: tuple[str, ...] = ()  # sources that were asked and did not answer in time
 
     def to_json(self) -> dict[str, Any]:
         return {
             "open_interest": {"state": self.open_interest, "z": self.open_interest_z},
             "liquidations": {"state": self.liquidations, "z": self.liquidation_z},
-            "funding": {"state": self.funding},
+            "funding": {
+                "state": self.funding,
+                **({} if self.funding_hours is None else {"hours": self.funding_hours}),
+            },
         }
 
 
@@ -82,11 +89,32 @@ def confirm_liquidations(
     return _judge(notional, history, settings.thresholds.liquidation_z)
 
 
-def confirm_funding(rate: float | None, settings: SectorSettings) -> Judgement:
-    """Judge the latest funding rate, a fraction (0.001 = 0.1 %) of either sign."""
-    if rate is None or rate != rate:
+FUNDING_HOURS = 8.0
+"""The funding interval that `funding_rate_abs` is meant for, and that of every symbol without one of its own."""
+
+
+def confirm_funding(rate: float | None, settings: SectorSettings, hours: float | None = FUNDING_HOURS) -> Judgement:
+    """Judge the latest funding rate, a fraction (0.001 = 0.1 %) of either sign, by what it costs in an hour.
+
+    `hours` is the symbol's funding interval: 0.05 % every 4 hours is as much as 0.1 % every 8. None: not known.
+    """
+    if rate is None or rate != rate or hours is None or not hours > 0:
         return "unknown"
-    return "confirmed" if abs(rate) >= settings.thresholds.funding_rate_abs else "not_confirmed"
+    enough = abs(rate) * (FUNDING_HOURS / hours) >= settings.thresholds.funding_rate_abs
+    return "confirmed" if enough else "not_confirmed"
+
+
+def is_learning(reading: SymbolFeatures, settings: SectorSettings) -> bool:
+    """Tell whether a symbol is scored against less than its full history: it stays out of its sector's share."""
+    windows = settings.windows
+    return reading.bars < windows.min_coverage * windows.zscore_lookback_bars
+
+
+def bars_learnt(reading: SymbolFeatures, settings: SectorSettings) -> tuple[int, int]:
+    """Return how many of the bars of a full answer a symbol has had, and how many those are (n of 960)."""
+    windows = settings.windows
+    full = windows.zscore_lookback_bars + windows.beta_lookback_bars
+    return (min(full, reading.bars + windows.beta_lookback_bars) if reading.bars else 0), full
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +171,16 @@ class DiffusionEvent:
     others: int
     share: float
     open_ms: int
+    p_value: float | None = None  # the chance that so many follow by themselves; None where it is not asked or known
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What one closed bar has shown."""
+
+    hits: list[InitiatorHit]
+    events: list[DiffusionEvent]
+    move: MarketMove | None = None
 
 
 @dataclass(slots=True)
@@ -164,6 +202,18 @@ class DiffusionTracker:
         self.settings = settings
         self.universe = universe
         self._pending: list[_Pending] = []
+        self._rates = FollowerRates(settings.windows.return_bars) if settings.diffusion_p_max is not None else None
+        self._market = MarketWide(settings, universe)
+
+    def decide(self, minute_ms: int, features: Mapping[str, SymbolFeatures]) -> Decision:
+        """Decide one closed bar: the market as a whole first, then initiators, then who follows whom.
+
+        In a market-wide move nothing of a sector is found, new or followed.
+        """
+        wide, move = self._market.step(minute_ms, features)
+        hits = [] if wide else find_initiators(features, self.universe, self.settings)
+        events = self.step(minute_ms, {} if wide else features, hits)
+        return Decision(hits, events, move)
 
     def step(
         self, minute_ms: int, features: Mapping[str, SymbolFeatures], new_initiators: Iterable[InitiatorHit]
@@ -181,7 +231,18 @@ class DiffusionTracker:
         for hit in new_initiators:
             if (hit.symbol, hit.direction, minute_ms) not in watched:
                 self._pending.append(_Pending(hit.symbol, hit.direction, minute_ms, False, {}))
+        if self._rates is not None and features:
+            self._rates.learn(minute_ms, self._looks(features))
         return events
+
+    def _looks(self, features: Mapping[str, SymbolFeatures]) -> dict[str, Direction | None]:
+        """Return every scored coin with the direction in which it looks like a follower."""
+        least = self.settings.thresholds
+        return {
+            symbol: _beyond(one, least.excess_return_z_follower, least.volume_z_follower)
+            for symbol, one in features.items()
+            if one.z_excess_return is not None and one.z_volume is not None
+        }
 
     def snapshot(self) -> dict[str, Any]:
         """Return the pending initiators, ready for JSON."""
@@ -197,6 +258,8 @@ class DiffusionTracker:
                 }
                 for one in self._pending
             ],
+            **({} if self._rates is None else {"rates": self._rates.snapshot()}),
+            **({} if self._market.snapshot() is None else {"market_wide_ms": self._market.snapshot()}),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -217,21 +280,38 @@ class DiffusionTracker:
             )
             for one in state["pending"]
         ]
+        if self._rates is not None:
+            self._rates.restore(state.get("rates"))
+        self._market.restore(state.get("market_wide_ms"))
+
+    def moved_to(self, universe: Universe) -> DiffusionTracker:
+        """Return a tracker over another universe that goes on with the same pending initiators."""
+        other = DiffusionTracker(self.settings, universe)
+        other.restore(self.snapshot())
+        return other
 
     def _follow(self, one: _Pending, minute_ms: int, features: Mapping[str, SymbolFeatures]) -> DiffusionEvent | None:
         thresholds = self.settings.thresholds
         peers = self.universe.peers(one.initiator)
         for symbol in peers:
             reading = features.get(symbol)
-            if reading is None or symbol in one.followers:
+            if reading is None or symbol in one.followers or self._learning(reading):
                 continue
             direction = _beyond(reading, thresholds.excess_return_z_follower, thresholds.volume_z_follower)
             if direction is one.direction and reading.z_excess_return is not None and reading.z_volume is not None:
                 one.followers[symbol] = Follower(symbol, reading.z_excess_return, reading.z_volume, minute_ms)
         count = len(one.followers)
-        enough = Fraction(Decimal(str(thresholds.sector_share_min))) * len(peers)
-        if count < thresholds.sector_k_min or count < enough:
+        asked = sum(symbol in one.followers or not self._learning(features.get(symbol)) for symbol in peers)
+        enough = Fraction(Decimal(str(thresholds.sector_share_min))) * asked
+        if not asked or count < thresholds.sector_k_min or count < enough:
             return None
+        p_value = None
+        if self._rates is not None:
+            candidates = [symbol for symbol in peers if not self._learning(features.get(symbol))]
+            minutes = max(1, (minute_ms - one.initiator_ms) // MINUTE_MS)
+            p_value = self._rates.p_value(candidates, one.direction, minutes, count)
+            if p_value is not None and p_value > (self.settings.diffusion_p_max or 1.0):
+                return None
         one.done = True
         return DiffusionEvent(
             initiator=one.initiator,
@@ -239,10 +319,14 @@ class DiffusionTracker:
             initiator_ms=one.initiator_ms,
             sector=self.universe.sector_of(one.initiator) or "",
             followers=tuple(one.followers.values()),
-            others=len(peers),
-            share=count / len(peers),
+            others=asked,
+            share=count / asked,
             open_ms=minute_ms,
+            p_value=p_value,
         )
+
+    def _learning(self, reading: SymbolFeatures | None) -> bool:
+        return reading is not None and is_learning(reading, self.settings)
 
 
 def initiator_signal(hit: InitiatorHit, confirmation: Confirmation, settings: SectorSettings) -> Signal:
@@ -265,6 +349,7 @@ def initiator_signal(hit: InitiatorHit, confirmation: Confirmation, settings: Se
             "funding_rate": confirmation.funding_rate,
             "status": label(confirmation),
             "confirmations": confirmation.to_json(),
+            **({"sources_failed": list(confirmation.failed)} if confirmation.failed else {}),
         },
         thresholds={
             "excess_return_z_initiator": thresholds.excess_return_z_initiator,
@@ -304,12 +389,14 @@ def diffusion_signal(event: DiffusionEvent, settings: SectorSettings) -> Signal:
             "followers_count": len(event.followers),
             "others": event.others,
             "share": event.share,
+            **({} if event.p_value is None else {"p_value": event.p_value}),
         },
         thresholds={
             "excess_return_z_follower": thresholds.excess_return_z_follower,
             "volume_z_follower": thresholds.volume_z_follower,
             "sector_k_min": thresholds.sector_k_min,
             "sector_share_min": thresholds.sector_share_min,
+            **({} if settings.diffusion_p_max is None else {"diffusion_p_max": settings.diffusion_p_max}),
         },
         direction=event.direction,
         sector=event.sector,

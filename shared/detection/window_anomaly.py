@@ -104,16 +104,34 @@ class WindowAnomalyDetector:
     def learnt(self) -> int:
         return self._learnt
 
+    @staticmethod
+    def scorable(window: Window) -> bool:
+        """Tell whether a window is judged and learnt at all: complete, not empty, with numbers that are numbers."""
+        return window.complete and window.trade_count >= 1 and all(map(isfinite, window_features(window)))
+
     def step(self, window: Window) -> WindowVerdict:
         """Judge a window, then learn it; an incomplete one or one with bad numbers is neither scored nor learnt."""
-        features = window_features(window)
-        if not window.complete or window.trade_count < 1 or not all(map(isfinite, features)):
+        seen = self.see(window)
+        raw_score = None if seen is None or self.model is None else float(self.model.score((seen,))[0])
+        return self.judge(window, seen, raw_score)
+
+    def see(self, window: Window) -> tuple[float, ...] | None:
+        """Return what the model sees of a window, None of one that is not scored; the first half of `step`.
+
+        Whoever judges many symbols at once calls it for each window in order, asks `score_many`, and calls `judge`.
+        """
+        if not self.scorable(window):
+            return None
+        return self._smooth(window_features(window))
+
+    def judge(self, window: Window, seen: tuple[float, ...] | None, raw_score: float | None) -> WindowVerdict:
+        """Judge a window that was seen, by what the present model's `score` says of it; the second half of `step`."""
+        if seen is None:
             self.skipped += 1
             return WindowVerdict(window, None, None, None, Status.UNSCORABLE)
-        seen = self._smooth(features)
         score = threshold = flagged = None
-        if self.model is not None:
-            score = float(self.model.score((seen,))[0]) + SCORE_OFFSET
+        if raw_score is not None:
+            score = raw_score + SCORE_OFFSET
             threshold = self._quantile.threshold()
             flagged = self._quantile.flags(score)
         self._buffer.append(seen)
@@ -207,6 +225,27 @@ class WindowAnomalyDetector:
             "buffer": [list(features) for features in self._buffer],
             "calibration": self._quantile.snapshot(),
         }
+
+    def counters(self) -> dict[str, int]:
+        """Return what cannot be worked out from the stored windows."""
+        return {"version": 1, "learnt": self._learnt, "fitted_after": self.fitted_after, "skipped": self.skipped}
+
+    def restore_counters(self, state: Mapping[str, Any]) -> None:
+        """Take over the counters of a later moment than the snapshot's, once its windows have been relearnt.
+
+        Raises:
+            ValueError: they are of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError("unknown version of a window-anomaly snapshot")
+        self._learnt, self.fitted_after, self.skipped = state["learnt"], state["fitted_after"], state["skipped"]
+
+    def relearn(self, features: tuple[float, ...], score: float | None) -> None:
+        """Learn a window that was judged before, from its stored row: the buffer and the calibration as they were."""
+        if score is not None:
+            self._quantile.flags(score)
+        self._buffer.append(self._smooth(tuple(float(value) for value in features)))
+        self._learnt += 1
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a snapshot; without a stored model the next fit is due as soon as the buffer allows.

@@ -80,3 +80,7 @@ class MarketData(Protocol):
     def funding_all(self) -> dict[str, Funding]:
         """Return the latest funding of every USD-M symbol in one call (premiumIndex)."""
         ...
+
+    def funding_hours(self) -> dict[str, float]:
+        """Return the hours of a funding interval of the symbols whose interval is not 8 h (fundingInfo)."""
+        ...

@@ -9,13 +9,17 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared.clock import HOUR_MS, MINUTE_MS, floor_minute_ms, iso_utc
+from shared.detection.features import history_minutes
 from shared.detection.volume_spike import VolumeSpikeDetector
+from shared.errors import RateLimited
+from shared.jobs import charts, universe
 from shared.jobs.common import bars_of, beat, readings_of, spot_symbols
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.jobs.volume_spike import KIND
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
+from shared.settings import SectorSettings
 from shared.storage.readings import Rows
 
 Progress = Callable[[int, int, str], None]
@@ -24,7 +28,15 @@ Progress = Callable[[int, int, str], None]
 # The cheapest page per bar: USD-M 499 rows cost weight 2, spot 1000 rows cost weight 2.
 _PAGE_ROWS: Mapping[Market, int] = {Market.USDM: 499, Market.SPOT: 1000}
 _PAGE_WEIGHT = 2
+_LIGHT_ROWS = 99  # the most USD-M rows of weight 1
 _LIMIT_PER_MINUTE: Mapping[Market, int] = {Market.USDM: 2400, Market.SPOT: 6000}
+_MINUTE_JOBS_WEIGHT = 1_200  # a minute of USD-M that a backfill beside running jobs leaves to them
+_PAGE_S = 0.25  # one page of 499 rows: answer, parsing and storing
+
+
+def history_hours(settings: SectorSettings) -> float:
+    """Return how many hours the sector detector's full answer needs: 17, or 25 with seasonal volumes."""
+    return float(math.ceil(history_minutes(settings) / 60))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +53,8 @@ class BackfillReport:
     failed: Mapping[str, str] = field(default_factory=dict)
     refused: str | None = None
     complete: bool = True
+    weight: int = 0
+    expected_s: int = 0
 
 
 @dataclass(slots=True)
@@ -48,6 +62,10 @@ class _Run:
     deps: Dependencies
     progress: Progress
     ends_s: float | None
+    background: bool = False
+    weight: int = 0
+    window: tuple[Market, int] = (Market.SPOT, -1)
+    used: int = 0
     done: int = 0
     total: int = 0
     pages: int = 0
@@ -65,6 +83,38 @@ class _Run:
             done = self.done
         self.progress(done, max(self.total, done), text)
 
+    def take(self, page: _Page) -> None:
+        """Wait until a page may be asked for; beside running jobs most of a minute's budget is theirs.
+
+        Raises:
+            RateLimited: the run's time is up before.
+        """
+        while True:
+            with self.lock:
+                now_ms = self.deps.clock.now_ms()
+                window = (page.market, now_ms // MINUTE_MS)
+                if window != self.window:
+                    self.window, self.used = window, 0
+                if self.used == 0 or self.used + page.weight <= self.allowed(page.market):
+                    self.used += page.weight
+                    self.weight += page.weight
+                    return
+                wait_s = (MINUTE_MS - now_ms % MINUTE_MS) / 1000
+            left_s = self.seconds_left()
+            if left_s is not None and wait_s > left_s:
+                raise RateLimited("the backfill's share of the budget is used up", retry_after_s=wait_s, status=None)
+            self.deps.clock.sleep(wait_s + 0.01)
+            if self.deps.clock.now_ms() == now_ms:  # a clock that stands still until all is ready
+                with self.lock:
+                    self.used = 0
+
+    def allowed(self, market: Market) -> int:
+        """Return the weight of one minute that this run may use."""
+        allowed = int(_LIMIT_PER_MINUTE[market] * self.deps.settings.exchange.weight_share)
+        if self.background and market is Market.USDM:
+            allowed = max(allowed // 4, allowed - _MINUTE_JOBS_WEIGHT)
+        return allowed
+
     def seconds_left(self) -> float | None:
         return None if self.ends_s is None else self.ends_s - time.monotonic()
 
@@ -78,6 +128,14 @@ class _Page:
     end_ms: int
     symbols: tuple[str, ...]
 
+    @property
+    def rows(self) -> int:
+        return (self.end_ms - self.start_ms) // MINUTE_MS
+
+    @property
+    def weight(self) -> int:
+        return 1 if self.market is Market.USDM and self.rows <= _LIGHT_ROWS else _PAGE_WEIGHT
+
 
 def run(
     deps: Dependencies,
@@ -87,13 +145,15 @@ def run(
     progress: Progress | None = None,
     deadline_s: float | None = None,
     markets: Iterable[Market] = (Market.USDM, Market.SPOT),
+    background: bool = False,
 ) -> BackfillReport:
     """Store the 1-minute bars of the `hours` before `end_ms` that are not stored yet.
 
-    Spot goes back far enough for the volume spikes' rarity to be known at once, whatever `hours` says.
+    Spot goes back far enough for the volume spikes' rarity to be known at once, whatever `hours` says. `background`
+    says that the minute jobs run beside it and come first in the weight budget.
     """
     ends_s = None if deadline_s is None else time.monotonic() + deadline_s
-    job = _Run(deps, progress or (lambda done, total, text: None), ends_s)
+    job = _Run(deps, progress or (lambda done, total, text: None), ends_s, background)
     until_ms = floor_minute_ms(end_ms)
     plans: list[tuple[Market, list[_Page]]] = []
     symbols = 0
@@ -102,10 +162,13 @@ def run(
         symbols += len(names)
         plans.append((market, _plan(job, market, names, since_ms, until_ms)))
     job.total = sum(len(page.symbols) for _, pages in plans for page in pages)
+    expected_s = _expected_s(job, plans) if job.total else 0
     if job.total:
-        job.progress(0, job.total, f"{job.total} pages of 1-minute bars, about {_expected_s(deps, plans)} s")
+        job.progress(0, job.total, f"{job.total} pages of 1-minute bars, about {expected_s} s")
     for market, pages in plans:
         _fetch_market(job, market, pages)
+        if market is Market.USDM and pages:
+            charts.rewrite(deps, market, min(page.start_ms for page in pages), until_ms)
     if any(market is Market.SPOT for market, _ in plans):
         names, since_ms = _wanted(deps, Market.SPOT, until_ms, hours)
         _store_ratios(job, names, since_ms, until_ms)
@@ -121,12 +184,14 @@ def run(
         failed=job.failed,
         refused=" ".join(job.refused) or None,
         complete=job.complete,
+        weight=job.weight,
+        expected_s=expected_s,
     )
 
 
 def _wanted(deps: Dependencies, market: Market, until_ms: int, hours: float) -> tuple[tuple[str, ...], int]:
     if market is Market.USDM:
-        names = deps.settings.futures_symbols if deps.settings.sector.enabled else ()
+        names = universe.refresh(deps, until_ms - MINUTE_MS).symbols() if deps.settings.sector.enabled else ()
         return names, until_ms - round(hours * HOUR_MS)
     settings = deps.settings.volume_spike
     rarity_hours = settings.rarity_min_history + 1 if settings.enabled else 0
@@ -151,12 +216,14 @@ def _plan(job: _Run, market: Market, names: tuple[str, ...], since_ms: int, unti
     return pages
 
 
-def _expected_s(deps: Dependencies, plans: list[tuple[Market, list[_Page]]]) -> int:
-    """Estimate the time from the weight budget: it is what a large backfill waits for."""
+def _expected_s(job: _Run, plans: list[tuple[Market, list[_Page]]]) -> int:
+    """Estimate the time: a large backfill waits for the weight of the next minutes, a small one for the answers."""
     seconds = 0.0
     for market, pages in plans:
-        weight = _PAGE_WEIGHT * sum(len(page.symbols) for page in pages)
-        seconds += 60 * weight / (_LIMIT_PER_MINUTE[market] * deps.settings.exchange.weight_share)
+        weight = sum(page.weight * len(page.symbols) for page in pages)
+        waited_s = max(0, math.ceil(weight / job.allowed(market)) - 1) * 60
+        asked = sum(len(page.symbols) for page in pages)
+        seconds += max(waited_s, asked * _PAGE_S / job.deps.settings.exchange.max_connections)
     return max(1, math.ceil(seconds))
 
 
@@ -183,8 +250,9 @@ def _fetch_page(job: _Run, page: _Page, exchange_now_ms: int, left_s: float | No
     deps = job.deps
 
     def ask(symbol: str) -> list[Bar]:
+        job.take(page)
         rows = deps.market_data.klines(
-            page.market, symbol, limit=_PAGE_ROWS[page.market], start_ms=page.start_ms, end_ms=page.end_ms - 1
+            page.market, symbol, limit=page.rows, start_ms=page.start_ms, end_ms=page.end_ms - 1
         )
         job.step(f"{page.market.value} {symbol} {iso_utc(page.start_ms)} - {iso_utc(page.end_ms)}")
         closed, _ = normalize_bars(closed_bars(rows, exchange_now_ms))

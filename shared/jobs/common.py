@@ -12,8 +12,10 @@ from shared.detection.reading import Signal
 from shared.jobs.deps import Dependencies
 from shared.market.model import Market
 from shared.storage.bars import BarRepository
+from shared.storage.charts import ChartRepository
 from shared.storage.features import FeatureRepository
 from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.open_interest import OpenInterestRepository
 from shared.storage.readings import ReadingRepository
 
 _MAX_WAIT_MS = 5_000
@@ -81,8 +83,16 @@ def bars_of(deps: Dependencies) -> BarRepository:
     return BarRepository(deps.table, retention_s=_retention_s(deps))
 
 
+def charts_of(deps: Dependencies) -> ChartRepository:
+    return ChartRepository(deps.table, retention_s=_retention_s(deps))
+
+
 def features_of(deps: Dependencies) -> FeatureRepository:
     return FeatureRepository(deps.table, retention_s=_retention_s(deps))
+
+
+def open_interest_of(deps: Dependencies) -> OpenInterestRepository:
+    return OpenInterestRepository(deps.table, retention_s=_retention_s(deps))
 
 
 def readings_of(deps: Dependencies) -> ReadingRepository:

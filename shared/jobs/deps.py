@@ -58,6 +58,10 @@ class Warm:
     recent: dict[int, dict[str, Bar]] = field(default_factory=dict)  # the newest minutes as they were stored
     history_checked: int = -1  # the hour in which the length of the stored history was last looked at
     listed: tuple[int, tuple[str, ...]] = (-1, ())  # hour of asking, every spot symbol of the wanted quote
+    futures_listed: int = -1  # the hour in which the futures listing was last asked for
+    listing_stale: bool = False  # a symbol has become unknown: ask for the listing before its hour is over
+    funding_hours: tuple[int, Mapping[str, float]] | None = None  # hour of asking, intervals that are not 8 h
+    charted_ms: int = -1  # the newest hour whose chart is known to be stored
 
 
 @dataclass(frozen=True, slots=True)

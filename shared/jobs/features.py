@@ -5,14 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.clock import MINUTE_MS
-from shared.detection.features import FeatureEngine
+from shared.detection.features import FeatureEngine, history_minutes
 from shared.detection.reading import Status
+from shared.jobs import universe
 from shared.jobs.common import bars_of, beat, features_of
 from shared.jobs.deps import FEATURES_STORED, Dependencies
 from shared.market.model import Market
-from shared.settings import SectorWindows
+from shared.market.universe import Universe
 from shared.storage.bars import BarRepository
 
+_RECENT = 10  # minutes that are read consistently
 CATCH_UP = 180  # minutes of features that one run writes after an outage; older ones are skipped and counted
 
 
@@ -32,11 +34,6 @@ class FeaturesReport:
     skipped_minutes: int = 0
     repeated: bool = False
     skipped: str | None = None
-
-
-def history_minutes(windows: SectorWindows) -> int:
-    """Return how many earlier minutes a full answer needs: excess returns, each with its own beta and return."""
-    return windows.zscore_lookback_bars + windows.beta_lookback_bars + windows.return_bars + 1
 
 
 def run(deps: Dependencies, *, minute_ms: int, changed_from_ms: int | None = None) -> FeaturesReport:
@@ -71,16 +68,21 @@ def _compute(deps: Dependencies, minute_ms: int, changed_from_ms: int | None) ->
     skipped = max(0, (earliest_ms - first_ms) // MINUTE_MS)
     first_ms = max(first_ms, earliest_ms)
 
-    engine, read, cold = _engine_before(deps, bars, first_ms)
-    deps.warm.engine = None  # until the whole run has gone well: a half-fed engine is never used again
-    minutes = 0
+    minutes = read = 0
+    cold = False
     latest: dict[str, Status] = {}
-    for at_ms, rows in bars.minutes(Market.USDM, first_ms, last_ms + MINUTE_MS):
-        features = engine.push(at_ms, rows)
-        stored.put(at_ms, {symbol: values.to_json() for symbol, values in features.items()})
-        latest = {symbol: values.status for symbol, values in features.items()}
-        minutes += 1
-    deps.warm.engine, deps.warm.engine_symbols = engine, deps.settings.futures_symbols
+    parts = universe.segments(deps, first_ms, last_ms)
+    ends = [from_ms for from_ms, _ in parts[1:]] + [last_ms + MINUTE_MS]
+    for (from_ms, watched), end_ms in zip(parts, ends, strict=True):
+        engine, loaded, was_cold = _engine_before(deps, bars, watched, from_ms)
+        deps.warm.engine = None  # until the whole part has gone well: a half-fed engine is never used again
+        for at_ms, rows in bars.minutes(Market.USDM, from_ms, end_ms):
+            features = engine.push(at_ms, rows)
+            stored.put(at_ms, {symbol: values.to_json() for symbol, values in features.items()})
+            latest = {symbol: values.status for symbol, values in features.items()}
+            minutes += 1
+        deps.warm.engine, deps.warm.engine_symbols = engine, watched.symbols()
+        read, cold = read + loaded, cold or was_cold
     counted = list(latest.values())
     return FeaturesReport(
         minute_ms=minute_ms,
@@ -96,10 +98,12 @@ def _compute(deps: Dependencies, minute_ms: int, changed_from_ms: int | None) ->
     )
 
 
-def _engine_before(deps: Dependencies, bars: BarRepository, first_ms: int) -> tuple[FeatureEngine, int, bool]:
+def _engine_before(
+    deps: Dependencies, bars: BarRepository, watched: Universe, first_ms: int
+) -> tuple[FeatureEngine, int, bool]:
     """Return an engine that knows every minute before `first_ms`, how many minutes were read, and whether all were."""
-    symbols = deps.settings.futures_symbols
-    history_ms = history_minutes(deps.settings.sector.windows) * MINUTE_MS
+    symbols = watched.symbols()
+    history_ms = history_minutes(deps.settings.sector) * MINUTE_MS
     engine = deps.warm.engine
     usable = (
         engine is not None
@@ -110,10 +114,16 @@ def _engine_before(deps: Dependencies, bars: BarRepository, first_ms: int) -> tu
     if usable and engine is not None and engine.newest_ms is not None:
         start_ms = engine.newest_ms + MINUTE_MS
     else:
-        engine = FeatureEngine(deps.settings.sector, deps.settings.benchmark_symbol, symbols)
+        engine = FeatureEngine(deps.settings.sector, watched.benchmark, symbols)
         start_ms = first_ms - history_ms
     if start_ms >= first_ms:
         return engine, 0, not usable
-    history = bars.minutes(Market.USDM, start_ms, first_ms)
-    engine.load(history)
-    return engine, len(history), not usable
+    # Eventually consistent reads cost half; only of the newest minutes could they miss what was just written.
+    recent_ms = max(start_ms, first_ms - _RECENT * MINUTE_MS)
+    read = 0
+    for from_ms, end_ms, consistent in ((start_ms, recent_ms, False), (recent_ms, first_ms, True)):
+        history = bars.columns(Market.USDM, engine.symbols, from_ms, end_ms, consistent=consistent)
+        if history.stored:
+            engine.load_arrays(from_ms, history.close, history.volume, history.taker)
+        read += history.stored
+    return engine, read, not usable

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from shared.clock import HOUR_MS, MINUTE_MS
+from shared.detection.features import history_minutes
+from shared.errors import UnknownSymbol
+from shared.jobs import charts, universe
 from shared.jobs.common import bars_of, beat, closed_at_ms
 from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, Dependencies
-from shared.jobs.features import history_minutes
 from shared.jobs.pool import HOST_REFUSES, Asked, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
@@ -16,6 +18,8 @@ from shared.storage.bars import BarRepository
 
 LOOK_BACK = 90  # minutes in which a hole of a single symbol is still asked for; fewer than 100 rows cost weight 1
 MAX_FILL = 480  # minutes that one run fills after an outage; fewer than 500 rows cost weight 2
+MAX_WEIGHT = 600  # of the exchange's 2,400 a minute; what a fill would need beyond it is left to a backfill
+_LIGHT_ROWS = 99  # the most rows of weight 1
 _ALWAYS = 3  # newest minutes that are read again in any case: a quiet symbol's bar can come late
 
 
@@ -34,22 +38,25 @@ class KlineBarsReport:
     refused: str | None = None
     skipped: str | None = None
     backfill_wanted: bool = False
+    weight: int = 0
+    charts: int = 0
 
 
 def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) -> KlineBarsReport:
     """Store the bars that opened at `minute_ms`, and those of earlier minutes that are not stored yet."""
     if not deps.settings.sector.enabled:
         return KlineBarsReport(minute_ms, skipped="disabled")
-    symbols = deps.settings.futures_symbols
     try:
         exchange_now_ms = closed_at_ms(deps, Market.USDM, minute_ms)
+        symbols = universe.refresh(deps, minute_ms).symbols()
     except HOST_REFUSES as exc:
+        symbols = universe.universe_at(deps, minute_ms).symbols()
         beat(deps, "kline-bars", {"minute_ms": minute_ms, "bars": 0, "failed": len(symbols)})
         failed = dict.fromkeys(symbols, exc.code)
         return KlineBarsReport(minute_ms, symbols=len(symbols), failed=failed, refused=refusal_text(Market.USDM, exc))
     bars = bars_of(deps)
     stored = _coverage(deps, bars, minute_ms)
-    wanted = {symbol: _limit(stored, symbol, minute_ms) for symbol in symbols}
+    wanted, cut = _within_budget({symbol: _limit(stored, symbol, minute_ms) for symbol in symbols})
 
     def ask(symbol: str) -> list[Bar]:
         rows = deps.market_data.klines(Market.USDM, symbol, limit=wanted[symbol], end_ms=minute_ms + MINUTE_MS - 1)
@@ -64,8 +71,10 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         bars.put_minute(Market.USDM, at_ms, fresh[at_ms])
         stored[at_ms] = stored.get(at_ms, frozenset()) | fresh[at_ms].keys()
     _remember(deps, stored, fresh, minute_ms)
+    if any(reason.startswith(UnknownSymbol.code) for reason in asked.failed.values()):
+        deps.warm.listing_stale = True
 
-    backfill_wanted = _history_missing(deps, bars, minute_ms)
+    backfill_wanted = _history_missing(deps, bars, minute_ms) or cut
     earlier = [at_ms for at_ms in fresh if at_ms < minute_ms]
     report = KlineBarsReport(
         minute_ms=minute_ms,
@@ -78,6 +87,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         failed=asked.failed,
         refused=asked.refused,
         backfill_wanted=backfill_wanted,
+        weight=sum(map(_weight, wanted.values())),
     )
     beat(deps, "kline-bars", {"minute_ms": minute_ms, "bars": report.bars, "failed": len(asked.failed)})
     if backfill_wanted:
@@ -86,7 +96,8 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     if newest is not None and (newest == minute_ms or fresh):
         # Sent again for a repeated minute too: the first run may have been killed before it could tell.
         deps.emit(BARS_STORED, {"minute_ms": newest, "changed_from_ms": report.changed_from_ms})
-    return report
+    # After the chain has been told: a chart can wait, a decision cannot.
+    return replace(report, charts=charts.store(deps, Market.USDM, minute_ms, min(fresh, default=minute_ms)))
 
 
 def _coverage(deps: Dependencies, bars: BarRepository, minute_ms: int) -> dict[int, frozenset[str]]:
@@ -117,6 +128,20 @@ def _limit(stored: Mapping[int, frozenset[str]], symbol: str, minute_ms: int) ->
     oldest = min(holes, default=minute_ms)
     # One row more than needed: when the exchange sends the running bar too, it takes one place.
     return max(_ALWAYS, (minute_ms - oldest) // MINUTE_MS + 1) + 1
+
+
+def _weight(rows: int) -> int:
+    return 1 if rows <= _LIGHT_ROWS else 2
+
+
+def _within_budget(wanted: dict[str, int]) -> tuple[dict[str, int], bool]:
+    """Return how many rows to ask for within the weight of one minute, and whether that was cut.
+
+    After a long outage of a large universe the newest minutes come first; a backfill brings the rest.
+    """
+    if sum(map(_weight, wanted.values())) <= max(MAX_WEIGHT, len(wanted)):
+        return wanted, False
+    return {symbol: min(rows, _LIGHT_ROWS) for symbol, rows in wanted.items()}, True
 
 
 def _fresh(
@@ -159,6 +184,6 @@ def _history_missing(deps: Dependencies, bars: BarRepository, minute_ms: int) ->
     if deps.warm.history_checked == minute_ms // HOUR_MS:
         return False
     deps.warm.history_checked = minute_ms // HOUR_MS
-    needed = history_minutes(deps.settings.sector.windows)
+    needed = history_minutes(deps.settings.sector)
     have = bars.have(Market.USDM, minute_ms - needed * MINUTE_MS, minute_ms)
     return sum(1 for names in have.values() if names) < deps.settings.sector.windows.min_coverage * needed

@@ -127,7 +127,7 @@ def run(deps: Dependencies, *, since_ms: int, until_ms: int, max_events: int = M
     )
 
 
-_ALWAYS = (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.SYSTEM)
+_ALWAYS = (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.MARKET_WIDE, Detector.SYSTEM)
 
 
 def event_row(stored: StoredSignal) -> dict[str, Any]:

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from shared.clock import MINUTE_MS
 from shared.detection.features import SymbolFeatures
+from shared.detection.market_wide import market_signal
+from shared.detection.rarest import RarestBudget
 from shared.detection.reading import Signal, Status
-from shared.detection.sector import DiffusionTracker, diffusion_signal, find_initiators, initiator_signal
+from shared.detection.sector import DiffusionTracker, diffusion_signal, initiator_signal
+from shared.jobs import universe
 from shared.jobs.common import beat, features_of, tell
 from shared.jobs.confirmations import Confirmer
 from shared.jobs.deps import Dependencies
-from shared.market.universe import Universe
 from shared.settings import Settings
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.signals import decode_signal, encode_signal
@@ -115,18 +117,27 @@ def _decide(
     confirmer: Confirmer,
 ) -> _Decided:
     settings = deps.settings.sector
-    universe = Universe(deps.settings.benchmark_symbol, deps.settings.sectors)
-    tracker = DiffusionTracker(settings, universe)
+    parts = universe.segments(deps, stored[0][0], stored[-1][0])
+    tracker = DiffusionTracker(settings, parts[0][1])
     if state is not None:
         tracker.restore(state["tracker"])
     decided = _Decided({}, [])
+    budget = None if settings.budget_per_day is None else RarestBudget(settings.budget_per_day)
+    if budget is not None and state is not None:
+        budget.restore(state.get("budget", []))
     for at_ms, rows in stored:
+        while len(parts) > 1 and parts[1][0] <= at_ms:
+            del parts[0]
+            tracker = tracker.moved_to(parts[0][1])
         features = {symbol: read_features(row) for symbol, row in rows.items()}
-        hits = find_initiators(features, universe, settings)
+        decision = tracker.decide(at_ms, features)
+        hits, events = decision.hits, decision.events
         confirmations = confirmer.confirm((hit.symbol for hit in hits), at_ms) if hits else {}
-        events = tracker.step(at_ms, features, hits)
-        decided.signals += [initiator_signal(hit, confirmations[hit.symbol], settings) for hit in hits]
-        decided.signals += [diffusion_signal(event, settings) for event in events]
+        if decision.move is not None:
+            decided.signals.append(market_signal(decision.move, tracker.universe.benchmark, settings))
+        found = [initiator_signal(hit, confirmations[hit.symbol], settings) for hit in hits]
+        found += [diffusion_signal(event, settings) for event in events]
+        decided.signals += found if budget is None else [_judged(budget, signal) for signal in found]
         decided.minutes += 1
         decided.initiators += len(hits)
         decided.diffusions += len(events)
@@ -136,14 +147,22 @@ def _decide(
         "newest_ms": stored[-1][0],
         "tracker": tracker.snapshot(),
         "signals": [encode_signal(signal) for signal in decided.signals],
+        **({} if budget is None else {"budget": budget.snapshot()}),
     }
     return decided
 
 
+def _judged(budget: RarestBudget, signal: Signal) -> Signal:
+    """Return the signal with the word on whether the day's budget of alerts is for it."""
+    among = budget.judge(signal.event_ms, signal.strength)
+    return replace(signal, values={**signal.values, "among_the_rarest": among})
+
+
 def load_tracker(table: Table, settings: Settings) -> DiffusionTracker:
     """Return the tracker as the last decided minute left it, with its pending initiators."""
-    tracker = DiffusionTracker(settings.sector, Universe(settings.benchmark_symbol, settings.sectors))
     state = CheckpointRepository(table).get(CHECKPOINT)
+    at_ms = 0 if state is None else int(state["newest_ms"])
+    tracker = DiffusionTracker(settings.sector, universe.stored_universe(table, settings, at_ms))
     if state is not None:
         tracker.restore(state["tracker"])
     return tracker

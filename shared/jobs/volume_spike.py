@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.volume_spike import VolumeSpikeReading, read_volume_spike, volume_spike_signal
 from shared.errors import NotEnoughData
-from shared.jobs.common import bars_of, beat, closed_at_ms, readings_of, spot_symbols, tell
+from shared.jobs.common import Told, bars_of, beat, closed_at_ms, readings_of, spot_symbols, tell
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
-from shared.storage.readings import Rows
+from shared.storage.readings import ReadingRepository, Rows
 
 KIND = "volume_spike"
+CATCH_UP = 10  # minutes; what lies further back is history, no news
 RARITY_HOURS = 168  # one week of bars at the same phase of the hour: 168 small reads a minute, a month would be 720
 
 
@@ -32,12 +34,14 @@ class VolumeSpikeReport:
     failed: Mapping[str, str] = field(default_factory=dict)
     refused: str | None = None
     skipped: str | None = None
+    caught_up: int = 0  # readings of earlier minutes, made up for in this run
 
 
 def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) -> VolumeSpikeReport:
     """Judge the bar that opened at `minute_ms` of every spot symbol, store the readings and tell the signals.
 
     The bar is named by the schedule, so a late or repeated run computes the same bar and finds the same signals.
+    Minutes that a failed run left out are made up for: up to `CATCH_UP` of them, symbol by symbol.
     """
     settings = deps.settings.volume_spike
     if not settings.enabled:
@@ -50,46 +54,91 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         refused = refusal_text(Market.SPOT, exc)
         return VolumeSpikeReport(minute_ms, symbols=len(symbols), failed=failed, refused=refused)
     history = readings_of(deps)
-    earlier = history.many(KIND, (minute_ms - hours * HOUR_MS for hours in range(1, RARITY_HOURS + 1)))
+    missed = _missed(history, symbols, minute_ms)
+    earlier = {at_ms: history.many(KIND, _same_phase(at_ms)) for at_ms in {minute_ms, *missed}}
 
-    def ask(symbol: str) -> tuple[Bar, VolumeSpikeReading]:
-        bars = newest_bars(deps, symbol, settings.ma_bars + 1, minute_ms, exchange_now_ms)
+    def ask(symbol: str) -> list[tuple[Bar, VolumeSpikeReading]]:
+        wanted = [*(at_ms for at_ms in sorted(missed) if symbol in missed[at_ms]), minute_ms]
+        more = (minute_ms - wanted[0]) // MINUTE_MS
+        bars = newest_bars(deps, symbol, settings.ma_bars + 1 + more, minute_ms, exchange_now_ms)
         if not bars or bars[-1].open_ms != minute_ms:
             raise NotEnoughData(f"the exchange has no closed bar of {symbol} for this minute")
-        reading = read_volume_spike(
-            bars,
-            threshold=settings.threshold,
-            ma_bars=settings.ma_bars,
-            rarity_history=ratios_of(earlier, symbol),
-            rarity_min_history=settings.rarity_min_history,
-        )
-        return bars[-1], reading
+        made = []
+        for at_ms in wanted:
+            until = [bar for bar in bars if bar.open_ms <= at_ms]
+            if at_ms != minute_ms and (len(until) <= settings.ma_bars or until[-1].open_ms != at_ms):
+                continue  # the exchange has no bar of that minute: nothing to make up for
+            reading = read_volume_spike(
+                until,
+                threshold=settings.threshold,
+                ma_bars=settings.ma_bars,
+                rarity_history=ratios_of(earlier[at_ms], symbol),
+                rarity_min_history=settings.rarity_min_history,
+            )
+            made.append((until[-1], reading))
+        return made
 
     asked = ask_each(
         symbols, ask, market=Market.SPOT, workers=deps.settings.exchange.max_connections, deadline_s=deadline_s
     )
-    rows = {symbol: reading.to_json() for symbol, (_, reading) in asked.answers.items()}
-    if rows:
-        # A repeat whose exchange answered for fewer symbols must not take back what an earlier run stored.
-        history.put(KIND, minute_ms, {**(history.get(KIND, minute_ms) or {}), **rows})
-        bars_of(deps).put_minute(Market.SPOT, minute_ms, {s: bar for s, (bar, _) in asked.answers.items()})
-    told = tell(
-        deps,
-        [volume_spike_signal(reading, settings, Market.SPOT) for _, reading in asked.answers.values() if reading.spike],
-    )
+    made_by_minute: dict[int, dict[str, tuple[Bar, VolumeSpikeReading]]] = {}
+    for symbol, readings in asked.answers.items():
+        for bar, reading in readings:
+            made_by_minute.setdefault(bar.open_ms, {})[symbol] = (bar, reading)
+    told = [_keep(deps, at_ms, made_by_minute[at_ms]) for at_ms in sorted(made_by_minute)]
+    rows = made_by_minute.get(minute_ms, {})
     report = VolumeSpikeReport(
         minute_ms=minute_ms,
         symbols=len(symbols),
         readings=len(rows),
-        spikes=told.signals,
-        alerts=told.alerts,
-        held=told.held,
+        spikes=sum(one.signals for one in told),
+        alerts=sum(one.alerts for one in told),
+        held=sum((Counter(one.held) for one in told), Counter()),
         failed=asked.failed,
         refused=asked.refused,
+        caught_up=sum(len(made) for at_ms, made in made_by_minute.items() if at_ms != minute_ms),
     )
     if rows or not symbols:  # minutes without any answer are silence, whatever the reason
         beat(deps, "volume-spike", {"minute_ms": minute_ms, "readings": len(rows), "failed": len(asked.failed)})
     return report
+
+
+def _keep(deps: Dependencies, at_ms: int, made: Mapping[str, tuple[Bar, VolumeSpikeReading]]) -> Told:
+    """Store one minute's readings and bars, then tell its spikes."""
+    history, settings = readings_of(deps), deps.settings.volume_spike
+    rows = {symbol: reading.to_json() for symbol, (_, reading) in made.items()}
+    # A repeat whose exchange answered for fewer symbols must not take back what an earlier run stored.
+    history.put(KIND, at_ms, {**(history.get(KIND, at_ms) or {}), **rows})
+    bars_of(deps).put_minute(Market.SPOT, at_ms, {symbol: bar for symbol, (bar, _) in made.items()})
+    spikes = [reading for _, reading in made.values() if reading.spike]
+    return tell(deps, [volume_spike_signal(reading, settings, Market.SPOT) for reading in spikes])
+
+
+def _missed(history: ReadingRepository, symbols: Iterable[str], minute_ms: int) -> dict[int, frozenset[str]]:
+    """Return the minutes before this one that lack a reading, with the symbols that lack it.
+
+    Only what lies after a first reading was missed: before it nobody was watching.
+    """
+    since_ms = minute_ms - CATCH_UP * MINUTE_MS
+    stored = dict(history.range(KIND, since_ms, minute_ms))
+    if len(stored) == CATCH_UP and all(symbol in rows for rows in stored.values() for symbol in symbols):
+        return {}
+    names, missed = frozenset(symbols), {}
+    seen: set[str] = set()
+    latest = history.latest(KIND)
+    if latest is not None and latest[0] < since_ms:
+        seen |= latest[1].keys()
+    for at_ms in range(since_ms, minute_ms, MINUTE_MS):
+        rows = stored.get(at_ms, {})
+        lacking = frozenset(name for name in names & seen if name not in rows)
+        if lacking:
+            missed[at_ms] = lacking
+        seen |= rows.keys()
+    return missed
+
+
+def _same_phase(at_ms: int) -> Iterable[int]:
+    return (at_ms - hours * HOUR_MS for hours in range(1, RARITY_HOURS + 1))
 
 
 def newest_bars(deps: Dependencies, symbol: str, count: int, minute_ms: int, exchange_now_ms: int) -> list[Bar]:

@@ -3,16 +3,35 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
 
 from shared.errors import StorageUnavailable
 from shared.market.model import Bar, Market
-from shared.storage.packed_bars import pack_bars, split, symbols_of, unpack_bar, unpack_bars
+from shared.storage.columns import Floats
+from shared.storage.packed_bars import pack_bars, split, symbols_of, unpack_bar, unpack_bars, unpack_columns
 from shared.storage.schema import bars_partition, time_key
 from shared.storage.table import Absent, Condition, Equals, Item, Put, Table
 
 _ITEM_BYTES = 350_000
 _ATTEMPTS = 50
+_MINUTE_MS = 60_000
+
+
+@dataclass(frozen=True, slots=True)
+class BarColumns:
+    """Consecutive minutes from `start_ms` on as (minutes, symbols) arrays; NaN where a bar or a value is missing.
+
+    `stored` counts the minutes that were found at all.
+    """
+
+    start_ms: int
+    close: Floats
+    volume: Floats
+    taker: Floats
+    stored: int
 
 
 class BarRepository:
@@ -59,6 +78,31 @@ class BarRepository:
             (open_ms, _joined([unpack_bars(market, open_ms, packed) for packed in parts]))
             for open_ms, parts in self._packed(market, start_ms, end_ms, consistent).items()
         ]
+
+    def columns(
+        self, market: Market, symbols: Sequence[str], start_ms: int, end_ms: int, *, consistent: bool = True
+    ) -> BarColumns:
+        """Return the minutes of [start_ms, end_ms), both whole minutes, as arrays in the order of `symbols`.
+
+        For histories: no bar is made, which is ten times as fast as `minutes`.
+        """
+        minutes = max(0, (end_ms - start_ms) // _MINUTE_MS)
+        values = np.full((3, minutes, len(symbols)), np.nan)
+        place = {symbol: number for number, symbol in enumerate(symbols)}
+        names: list[str] = []
+        source, target = np.zeros(0, dtype=np.intp), np.zeros(0, dtype=np.intp)
+        packed_minutes = self._packed(market, start_ms, end_ms, consistent)
+        for open_ms, parts in packed_minutes.items():
+            row = (open_ms - start_ms) // _MINUTE_MS
+            for packed in parts:
+                found, columns = unpack_columns(packed)
+                if found != names:  # most minutes hold the same symbols as the one before
+                    names = found
+                    known = [(at, place[name]) for at, name in enumerate(names) if name in place]
+                    source = np.array([at for at, _ in known], dtype=np.intp)
+                    target = np.array([at for _, at in known], dtype=np.intp)
+                values[:, row, target] = columns[:, source]
+        return BarColumns(start_ms, values[0], values[1], values[2], len(packed_minutes))
 
     def one(self, market: Market, symbol: str, start_ms: int, end_ms: int, *, consistent: bool = True) -> list[Bar]:
         """Return one symbol's bars in ascending order."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from shared.errors import StorageUnavailable
 from shared.storage.blobs import BlobStore, squeeze, unsqueeze
+from shared.storage.packed_features import VERSION, pack_features, unpack_features
 from shared.storage.schema import features_partition, time_key
 from shared.storage.table import Item, Table
 
@@ -20,16 +21,17 @@ class FeatureRepository:
         self._retention_s = retention_s
 
     def put(self, minute_ms: int, features: Mapping[str, Any]) -> None:
-        """Store a minute's features (JSON-like, by symbol); a repeated minute is replaced."""
+        """Store a minute's features (`SymbolFeatures.to_json` by symbol); a repeated minute is replaced."""
         attributes: Item = {}
         if self._retention_s is not None:
             attributes["expires_at"] = minute_ms // 1000 + self._retention_s
-        self._blobs.put((features_partition(), time_key(minute_ms)), squeeze(dict(features)), attributes)
+        packed = pack_features(features) or squeeze(dict(features))
+        self._blobs.put((features_partition(), time_key(minute_ms)), packed, attributes)
 
     def get(self, minute_ms: int) -> dict[str, Any] | None:
         """Return one minute's features."""
         blob = self._blobs.get((features_partition(), time_key(minute_ms)))
-        return None if blob is None else unsqueeze(blob.data)
+        return None if blob is None else _read(blob.data)
 
     def latest(self) -> tuple[int, dict[str, Any]] | None:
         """Return the newest stored minute and its features."""
@@ -48,4 +50,12 @@ class FeatureRepository:
         blob = self._blobs.of_item(item) or self._blobs.get((features_partition(), time_key(minute_ms)))
         if blob is None:
             raise StorageUnavailable(f"the features of {minute_ms} were deleted while being read; ask again")
-        return minute_ms, unsqueeze(blob.data)
+        return minute_ms, _read(blob.data)
+
+
+def _read(data: bytes) -> dict[str, Any]:
+    """Read either form: packed (its first byte is the version), or what was stored before, compressed MessagePack."""
+    if data[:1] == bytes((VERSION,)):
+        return unpack_features(data)
+    found: dict[str, Any] = unsqueeze(data)
+    return found

@@ -52,6 +52,21 @@ def bars_partition(market: str) -> str:
     return f"BARS#{word(market)}"
 
 
+def charts_partition(market: str, bucket: int) -> str:
+    """One bucket of a market's symbols: one item an hour."""
+    return f"CHARTS#{word(market)}#{bucket:02d}"
+
+
+def open_interest_partition() -> str:
+    """The open interest of the futures: one item a minute."""
+    return "OPEN_INTEREST"
+
+
+def universe_partition() -> str:
+    """The futures symbols watched and their sectors: one item per change, by the minute from which it holds."""
+    return "UNIVERSE"
+
+
 def features_partition() -> str:
     """The sector features: one item a minute."""
     return "FEATURES"

@@ -111,6 +111,15 @@ def test_frames_are_all_accounted_for(recorded_dir: Path, expected: dict[str, An
         assert summary.messages["depthUpdate"] == want["by_type"]["depthUpdate"], name
 
 
+def test_without_json_it_reads_as_a_list_for_people(recorded_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["replay", str(recorded_dir / FILES[4])]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].startswith("2022-08-11T14:27:06.236Z")
+    assert "trade_spike" in lines[0]
+    assert "BTCUSDT" in lines[0]
+    assert any(line.startswith("signals       trade_spike 26") for line in lines)
+
+
 def test_frames_and_trades_of_one_recording_tell_the_same(
     recorded_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

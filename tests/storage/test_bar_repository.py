@@ -196,7 +196,7 @@ def test_writers_of_the_same_minute_lose_nothing_of_each_other(table: Table, is_
 
 
 def test_a_minute_too_large_for_one_item_is_split_and_grows(table: Table) -> None:
-    repo, rng = BarRepository(table, item_bytes=4_000), random.Random(1)
+    repo, rng = BarRepository(table, item_bytes=1_500), random.Random(1)
     bars = realistic(T0, 300, rng)
     first, late = dict(list(bars.items())[:100]), dict(list(bars.items())[100:])
     repo.put_minute(Market.USDM, T0, first)
@@ -211,7 +211,7 @@ def test_a_minute_too_large_for_one_item_is_split_and_grows(table: Table) -> Non
 
 def test_a_minute_of_500_symbols_stays_small() -> None:
     packed = pack_bars(T0, realistic(T0, 500, random.Random(7)))
-    assert len(packed) <= 45_000  # 45 write units; about 27 KB
+    assert len(packed) <= 14_000  # leaves room for features, charts and open interest in 45 write units
 
 
 @pytest.mark.slow
@@ -229,3 +229,37 @@ def test_960_minutes_of_500_symbols_load_quickly(tmp_path: Path) -> None:
     assert all(len(found) == 500 for _, found in loaded)
     assert took < 3
     table.close()
+
+
+def test_both_forms_of_a_minute_are_read_and_told_by_their_first_byte() -> None:
+    bars = realistic(T0, 60, random.Random(5))
+    few = dict(list(bars.items())[:20])
+    old, new = pack_bars(T0, few), pack_bars(T0, bars)
+    assert (old[0], new[0]) == (1, 2)
+    assert unpack_bars(Market.USDM, T0, old) == few
+    assert unpack_bars(Market.USDM, T0, new) == bars
+    table = SqliteTable(":memory:")
+    table.put({"pk": "BARS#usdm", "sk": f"{T0:015d}", "bars": old, "version": 1})
+    table.put({"pk": "BARS#usdm", "sk": f"{T0 + MINUTE:015d}", "bars": pack_bars(T0 + MINUTE, bars), "version": 1})
+    columns = BarRepository(table).columns(Market.USDM, sorted(bars), T0 - MINUTE, T0 + 2 * MINUTE)
+    assert columns.stored == 2
+    assert columns.close.shape == (3, 60)
+    at = sorted(bars).index(min(few))
+    assert columns.close[:, at].tolist()[1:] == [few[min(few)].close] * 2
+    assert columns.volume[1, at] == few[min(few)].volume
+    with pytest.raises(StorageUnavailable, match="upgrade"):
+        unpack_bars(Market.USDM, T0, b"\x09" + new[1:])
+
+
+@given(some_bars)
+def test_many_of_any_bars_unpack_as_they_were_packed(rows: dict[str, Any]) -> None:
+    bars = {
+        **realistic(T0, 24, random.Random(1)),
+        **{symbol: bar(symbol, T0, **_named(row)) for symbol, row in rows.items()},
+    }
+    assert unpack_bars(Market.USDM, T0, pack_bars(T0, bars)) == bars
+
+
+def _named(row: tuple[Any, ...]) -> dict[str, Any]:
+    names = ("open", "high", "low", "close", "volume", "quote_volume", "trades", "taker_buy_volume")
+    return dict(zip(names, row, strict=True))

@@ -38,6 +38,7 @@ class Endpoint(StrEnum):
     PREMIUM_INDEX = "premiumIndex"
     OPEN_INTEREST = "openInterest"
     OPEN_INTEREST_HISTORY = "openInterestHist"
+    FUNDING_INFO = "fundingInfo"
 
 
 _PATHS: Mapping[tuple[Market, Endpoint], str] = {

@@ -26,6 +26,7 @@ _FIXED: Mapping[tuple[Market, Endpoint], int] = {
     (Market.USDM, Endpoint.AGG_TRADES): 20,
     (Market.USDM, Endpoint.OPEN_INTEREST): 1,
     (Market.USDM, Endpoint.OPEN_INTEREST_HISTORY): 0,
+    (Market.USDM, Endpoint.FUNDING_INFO): 0,
 }
 _BY_LIMIT: Mapping[tuple[Market, Endpoint], tuple[int, tuple[tuple[int, int], ...]]] = {
     # (the exchange's default limit, (largest limit, weight) ascending)

@@ -166,6 +166,9 @@ class BinanceMarketData:
     def funding_all(self) -> dict[str, Funding]:
         return self._ask(Market.USDM, Endpoint.PREMIUM_INDEX, {}, rest_wire.funding)
 
+    def funding_hours(self) -> dict[str, float]:
+        return self._ask(Market.USDM, Endpoint.FUNDING_INFO, {}, rest_wire.funding_hours)
+
     # --- how they are asked -------------------------------------------------------------------------------
     def _ask(
         self,

@@ -163,6 +163,18 @@ def funding(body: bytes) -> dict[str, Funding]:
     return found
 
 
+def funding_hours(body: bytes) -> dict[str, float]:
+    """Translate `fundingInfo`: the interval of each symbol with settings of its own; a row without one is left out."""
+    found: dict[str, float] = {}
+    for row in _list(_decoded(body, "fundingInfo"), "fundingInfo"):
+        if not isinstance(row, dict) or not wire.is_symbol(row.get("symbol")):
+            _refuse("fundingInfo", "a row names no symbol")
+        hours = wire.positive(row.get("fundingIntervalHours"))
+        if hours is not None and hours <= 24:
+            found[row["symbol"]] = hours
+    return found
+
+
 # --- shape ----------------------------------------------------------------------------------------------------
 
 

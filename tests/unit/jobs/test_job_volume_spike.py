@@ -144,3 +144,33 @@ def test_a_repeat_that_reaches_fewer_symbols_takes_nothing_back(spiky: FakeWorld
     rows = ReadingRepository(spiky.table).get(volume_spike.KIND, MINUTE)
     assert rows is not None
     assert set(rows) == {"BTCUSDT", "ETHUSDT"}
+
+
+def test_the_next_run_makes_up_for_the_minutes_that_a_failed_one_left_out(spiky: FakeWorld) -> None:
+    """F204: the spike lies in a minute whose run failed; a clean run beside it says what must come out."""
+    clean = FakeWorld(clock=spiky.clock)
+    clean.market.bars = spiky.market.bars
+    before = MINUTE - MINUTE_MS
+    for world in (clean, spiky):
+        volume_spike.run(world.deps, minute_ms=before)
+    spiky.market.errors["klines:ETHUSDT"] = ExchangeUnavailable("no answer")
+    assert volume_spike.run(spiky.deps, minute_ms=MINUTE).readings == 1
+    del spiky.market.errors["klines:ETHUSDT"]
+    volume_spike.run(clean.deps, minute_ms=MINUTE)
+    spiky.clock.advance(2 * MINUTE_MS)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        spiky.market.fill(Market.SPOT, symbol, MINUTE + MINUTE_MS, MINUTE + 4 * MINUTE_MS)
+    for minute in (MINUTE + MINUTE_MS, MINUTE + 2 * MINUTE_MS):
+        volume_spike.run(clean.deps, minute_ms=minute)
+    report = volume_spike.run(spiky.deps, minute_ms=MINUTE + 2 * MINUTE_MS)  # one run failed whole
+    assert (report.caught_up, report.spikes, report.alerts) == (3, 1, 1)
+    [alert] = spiky.channel.sent
+    assert (alert.symbol, alert.event_ms) == ("ETHUSDT", MINUTE)
+    for minute in range(before, MINUTE + 3 * MINUTE_MS, MINUTE_MS):
+        got, want = (ReadingRepository(w.table).get(volume_spike.KIND, minute) for w in (spiky, clean))
+        assert got == want
+    assert volume_spike.run(spiky.deps, minute_ms=MINUTE + 2 * MINUTE_MS).caught_up == 0
+
+
+def test_a_first_run_makes_up_for_nothing(spiky: FakeWorld) -> None:
+    assert volume_spike.run(spiky.deps, minute_ms=MINUTE).caught_up == 0

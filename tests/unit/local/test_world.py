@@ -39,7 +39,7 @@ def test_no_answer_is_one_sentence_that_points_to_the_demo() -> None:
 
 def test_a_restricted_futures_market_leaves_the_spot_detectors_going() -> None:
     market_data = exchange()
-    usdm = RestrictedLocation("451: futures are not served here; run from an allowed region.")
+    usdm = RestrictedLocation("451: futures are not served here; run from an allowed region; the spot detectors go on")
 
     class SpotOnly(FakeMarketData):
         def listings(self, market: Market) -> list[Listing]:
@@ -50,7 +50,7 @@ def test_a_restricted_futures_market_leaves_the_spot_detectors_going() -> None:
     found = probe(Settings(), SpotOnly(market_data.clock, listed=market_data.listed))
     assert found.spot_symbols == ("BTCUSDT", "ETHUSDT")
     assert found.futures is False
-    assert found.notes == ["451: futures are not served here; run from an allowed region. The spot detectors go on."]
+    assert found.notes == ["451: futures are not served here; run from an allowed region; the spot detectors go on"]
 
 
 def test_an_unknown_symbol_is_named_and_left_out() -> None:
