@@ -100,7 +100,7 @@ def test_a_channel_down_for_an_hour_returns_with_one_digest_and_delays_nobody():
 
 
 def test_a_channel_down_for_a_day_returns_with_one_digest():
-    """F507: an alert each five minutes; what is older than `dead_after_hours` is given up and counted, the rest is one digest."""
+    """F507: an alert each five minutes; what is older than `dead_after_hours` is given up, the rest is one digest."""
     world = World(NOON_MS, Settings(alerts=AlertSettings(dead_after_hours=24)))
     service = world.service()
     world.pager.error = down()
