@@ -253,3 +253,24 @@ def test_a_mute_by_a_person_is_kept_with_the_person(bot: Bot):
     (mute,) = MuteRepository(bot.world.state).active(bot.world.clock.now_ms())
     assert mute.reason == "by 99"
     assert SignalRepository(bot.world.state).range()[0] == []
+
+
+def test_on_aws_the_streamer_listens_although_the_channel_stands_behind_a_queue(phone: FakeTelegram, monkeypatch):
+    from shared.commands.listening import receiver_for
+
+    monkeypatch.setenv("TELEGRAM_BOT_TOKEN", phone.token)
+    bot = Bot(phone)
+    settings = Settings(
+        alerts=AlertSettings(telegram=TelegramSettings(enabled=True, chat_id=CHAT, api_url=phone.url)),
+    )
+    deps = Dependencies(settings, bot.deps.market_data, bot.world.state, bot.service, bot.world.clock)
+    receiver = receiver_for(deps, [])
+    assert receiver is not None
+    receiver.poll_s = 0
+    phone.say("/help")
+    receiver.poll_once()
+    assert phone.texts[0].startswith("What I understand")
+    assert (
+        receiver_for(Dependencies(Settings(), bot.deps.market_data, bot.world.state, bot.service, bot.world.clock), [])
+        is None
+    )
