@@ -43,7 +43,13 @@ class Suite:
     rate: int = 0
 
 
-_SATURATED = {"ours": 300_000, "ours, Python only": 200_000, "picows-only": 300_000, "decode-only": 300_000, "memcpy": 300_000}
+_SATURATED = {
+    "ours": 300_000,
+    "ours, Python only": 200_000,
+    "picows-only": 300_000,
+    "decode-only": 300_000,
+    "memcpy": 300_000,
+}
 _PEERS = {"seed": 100_000, "python-binance": 60_000, "unicorn": 100_000}
 SUITES = {
     "plain": Suite(
@@ -143,7 +149,9 @@ def main() -> None:
     options = parser.parse_args()
     chosen = list(SUITES.values()) if options.suite == "all" else [SUITES[options.suite]]
     began = time.monotonic()
-    truth = {count: spikes(count) for suite in chosen for name, count in suite.counts.items() if name.startswith("ours")}
+    truth = {
+        count: spikes(count) for suite in chosen for name, count in suite.counts.items() if name.startswith("ours")
+    }
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if any(suite.tls for suite in chosen):
