@@ -18,6 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from shared.detection.forest import FlatForest, score_many
+from shared.detection.pump import PumpDetector, PumpReading
 from shared.detection.reading import Status
 from shared.detection.window_anomaly import FitRequest, WindowVerdict
 from shared.exchange.binance.events import (
@@ -266,6 +267,8 @@ class Session:
             if state.unsure or state.waiting or over_ms < state.aggregator._close_at:
                 continue
             state.catch_up()
+            if state.pump is not None:
+                self._pumped(state.pump, state.pump.close(over_ms), actions)
             windows = state.aggregator.flush(over_ms)
             if windows:
                 self._close(state, windows, actions)
@@ -277,6 +280,8 @@ class Session:
         actions: list[Action] = []
         for state in self.states.values():
             state.catch_up()
+            if state.pump is not None:
+                self._pumped(state.pump, state.pump.close(state.last_ms + 60_000), actions)
             self._close(state, state.aggregator.flush(None), actions)
         self._judge(actions)
         return actions
@@ -391,6 +396,13 @@ class Session:
             reading = state.step(trade)
             if reading is not None and state.spike is not None:
                 actions.append(EmitSignal(state.spike.signal(reading)))
+        if state.pump is not None:
+            self._pumped(state.pump, state.pump.step(trade), actions)
+
+    def _pumped(self, pump: PumpDetector, reading: PumpReading | None, actions: list[Action]) -> None:
+        signal = pump.signal(reading) if reading is not None else None
+        if signal is not None:
+            actions.append(EmitSignal(signal))
 
     def _other(self, event: StreamEvent, actions: list[Action]) -> None:
         if isinstance(event, Gap):

@@ -6,6 +6,7 @@ from array import array
 from collections.abc import Mapping
 from typing import Any
 
+from shared.detection.pump import PumpDetector
 from shared.detection.trade_spike import TradeSpikeDetector
 from shared.detection.window_anomaly import WindowAnomalyDetector
 from shared.exchange.binance.ids import IdFollower
@@ -30,8 +31,8 @@ class SymbolState:
 
     __slots__ = (
         "add", "aggregator", "anomaly", "aside", "changes", "feed", "follower", "hi", "hole_from_ms", "last_id",
-        "last_ms", "lo", "lost", "opened", "remembered", "restored", "row", "seen", "spike", "step", "symbol", "taken",
-        "unsure", "waiting", "window",
+        "last_ms", "lo", "lost", "opened", "pump", "remembered", "restored", "row", "seen", "spike", "step", "symbol",
+        "taken", "unsure", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, market: Market, symbol: str) -> None:
@@ -43,6 +44,7 @@ class SymbolState:
         self.aggregator = WindowAggregator(market, symbol, config)
         self.anomaly = WindowAnomalyDetector(anomaly, market, symbol) if anomaly.enabled else None
         self.spike = TradeSpikeDetector(settings.trade_spike, market, symbol) if settings.trade_spike.enabled else None
+        self.pump = PumpDetector(settings.pump, market, symbol) if settings.pump.enabled else None
         self.add = self.aggregator.add  # bound once: they are called for every trade
         self.step = self.spike.step if self.spike is not None else None
         self.seen = 0  # trades used since the start
@@ -136,7 +138,8 @@ class SymbolState:
         self.lo, self.hi = 0, _NEVER
         aggregator, window = self.aggregator, self.aggregator._newest
         if (
-            follower is None
+            self.pump is not None  # it wants every trade by itself: such a symbol takes the careful path
+            or follower is None
             or window is None
             or window.last_id is None
             or self.waiting
@@ -181,6 +184,7 @@ class SymbolState:
             "aggregator": self.aggregator.snapshot(),
             "spike": self.spike.snapshot() if self.spike is not None else None,
             "anomaly": self.anomaly.counters() if self.anomaly is not None else None,
+            "pump": self.pump.snapshot() if self.pump is not None else None,
         }
 
     def restore(self, snapshot: Mapping[str, Any]) -> None:
@@ -188,6 +192,8 @@ class SymbolState:
         self.aggregator.restore(snapshot["aggregator"])
         if self.spike is not None and snapshot["spike"] is not None:
             self.spike.restore(snapshot["spike"])
+        if self.pump is not None and snapshot.get("pump") is not None:
+            self.pump.restore(snapshot["pump"])
         self.last_id = int(snapshot["last_id"])
         self.last_ms = int(snapshot["last_ms"])
         hole = snapshot["hole_from_ms"]
