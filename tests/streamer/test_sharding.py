@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
 from websockets.asyncio.server import ServerConnection
 
 from shared.detection.reading import Detector
@@ -83,6 +84,7 @@ def shards(
     return made
 
 
+@pytest.mark.slow
 def test_a_resize_from_three_to_four_tasks_loses_and_doubles_nothing() -> None:
     symbols = SYMBOLS[:12]
     market, table, alerts = Market(symbols, 500), SqliteTable(":memory:"), []
@@ -91,7 +93,7 @@ def test_a_resize_from_three_to_four_tasks_loses_and_doubles_nothing() -> None:
         wait_until(lambda: min(market.sent.values()) > 150, 30)
         wait_until(lambda: all(s.status()["windows"] > 0 for s in before), 20)
         for service in before:
-            assert service.stop()
+            assert service.stop(15)
         after = shards(feed, table, market, alerts, 4)
         assert sorted(s for service in after for s in service.session.symbols) == sorted(symbols)
         last = {symbol: stream[-1].trade_id for symbol, stream in market.streams.items()}
@@ -101,7 +103,7 @@ def test_a_resize_from_three_to_four_tasks_loses_and_doubles_nothing() -> None:
                 40,
             )
         for service in after:
-            assert service.stop()
+            assert service.stop(15)
     said = [(s.symbol, s.trade_id) for one in alerts for s in one.signals if s.detector is Detector.TRADE_SPIKE]
     assert said
     assert len(said) == len(set(said))
@@ -120,11 +122,11 @@ def test_symbols_come_and_go_without_a_restart() -> None:
         service._symbols = tuple(symbols[:3])
         service.session = service._new_session()
         service.run_in_thread()
-        wait_until(lambda: service.status()["trades"] > 100)
+        wait_until(lambda: service.status()["trades"] > 100, 20)
         assert service._loop is not None
         service._loop.call_soon_threadsafe(service.follow, symbols[1:])
-        wait_until(lambda: service.session.symbols == tuple(symbols[1:]))
-        wait_until(lambda: service.session.activity().get(symbols[3], 0) > 20)
+        wait_until(lambda: service.session.symbols == tuple(symbols[1:]), 20)
+        wait_until(lambda: service.session.activity().get(symbols[3], 0) > 20, 20)
         assert feed.clients == 1
         assert service.status()["reconnects"] == 0
-        assert service.stop()
+        assert service.stop(15)
