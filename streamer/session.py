@@ -572,7 +572,7 @@ class Session:
                 newest_ms = fresh.aggregator.newest_closed_ms
                 for row in rows:
                     if row["status"] != Status.UNSCORABLE.value and row["start_ms"] <= newest_ms:
-                        fresh.anomaly.relearn(tuple(row[name] for name in _COLUMNS), row["score"])
+                        fresh.anomaly.relearn(tuple(row[name] for name in _COLUMNS), row["score"], row.get("end_ms"))
                 fresh.anomaly.restore_counters(snapshot["anomaly"])
                 fresh.remembered = memory["anomaly"]["learnt"] if memory is not None and memory["anomaly"] else 0
         except (KeyError, TypeError, ValueError, AttributeError, IndexError):
