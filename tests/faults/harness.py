@@ -209,7 +209,7 @@ def stream_through(
     whole: bool = True,
 ) -> tuple[Verdict, dict[str, Any]]:
     """Let one streamer live through it; return the judgement and its last status."""
-    base = base or settings()
+    base = base or settings(watchdog_seconds=60.0)  # the silence after the last trade is no fault
     table, alerts = SqliteTable(":memory:"), FakeAlerts()
     with ServedFeed(exchange.script) as feed:
         service = make_service(feed.url, exchange, table, alerts, base)

@@ -36,7 +36,7 @@ def test_f102_a_close_in_the_middle(code: int) -> None:
 
     verdict, status = stream_through(Exchange(act=act))
     assert verdict.clean, verdict
-    assert status["reconnects"] == 1
+    assert status["reconnects"] >= 1
 
 
 def test_f101_a_reset_in_the_middle_of_a_frame() -> None:
@@ -51,7 +51,7 @@ def test_f101_a_reset_in_the_middle_of_a_frame() -> None:
 
     verdict, status = stream_through(Exchange(act=act))
     assert verdict.clean, verdict
-    assert status["reconnects"] == 2
+    assert status["reconnects"] >= 2
 
 
 @pytest.mark.slow
