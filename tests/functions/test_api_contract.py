@@ -24,7 +24,7 @@ from shared.detection.reading import Detector, Signal, Status
 from shared.jobs.common import bars_of, beat, features_of, readings_of
 from shared.jobs.overview import QUALITY
 from shared.market.model import Market
-from shared.settings import Settings, StorageSettings
+from shared.settings import ApiSettings, Settings, StorageSettings
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
@@ -352,6 +352,15 @@ def test_without_a_configured_token_nothing_can_be_changed(world: FakeWorld) -> 
     assert call("/api/health")[0] == 200
     status, body, _ = call("/api/mutes", method="POST", body={"symbol": "BTC"}, X_Api_Key="")
     assert (status, body["code"]) == (403, "changes_off")
+
+
+def test_the_token_is_the_secret_that_the_settings_name(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGE_TOKEN", "opensesame")
+    settings = Settings(api=ApiSettings(token_secret="PAGE_TOKEN", open_reads=False))
+    world.deps = replace(world.deps, settings=settings)
+    call = Caller(world)
+    assert call("/api/health")[0] == 401
+    assert call("/api/health", X_Api_Key="opensesame")[0] == 200
 
 
 def test_a_feed_without_data_is_told_and_why(world: FakeWorld) -> None:
