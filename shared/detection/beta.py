@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-_BLOCK = 64  # symbols worked on at once: their arrays fit into a core's cache
+_BLOCK_CELLS = 65_536  # worked on at once: their arrays fit into a core's cache
 LEAST_VARIANCE = 1e-12  # of the benchmark's returns; below it a slope means nothing
 
 
@@ -41,8 +41,9 @@ def rolling_beta(log_close: FloatArray, lookback: Lookback) -> FloatArray:
     """
     moved = strided_return(log_close[:, :1], lookback.step)
     beta = np.empty_like(log_close)
-    for at in range(0, log_close.shape[1], _BLOCK):
-        part = slice(at, at + _BLOCK)
+    block = max(64, _BLOCK_CELLS // max(1, len(log_close)))
+    for at in range(0, log_close.shape[1], block):
+        part = slice(at, at + block)
         beta[:, part] = _betas(log_close[:, part], moved, lookback)
     return beta
 

@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from shared.detection.beta import FloatArray, Lookback, covered, newest_beta, rolling_beta, strided_return
 from shared.detection.reading import Status
-from shared.detection.robust import SortedWindow
+from shared.detection.sorted_columns import SortedColumns
 from shared.market.model import Bar
 from shared.settings import SectorSettings
 from shared.times import MINUTE_MS, iso_utc
@@ -104,8 +104,9 @@ class FeatureEngine:
         self._first_bar = np.full(width, -1, dtype=np.int64)
         self._first_excess = np.full(width, -1, dtype=np.int64)
         self._first_volume = np.full(width, -1, dtype=np.int64)
-        self._excess_windows = [SortedWindow() for _ in range(width)]
-        self._volume_windows = [SortedWindow() for _ in range(width)]
+        # Room for one more than a z needs: a load keeps the value that the next minute will push out.
+        self._excess_window = SortedColumns(width, self._z_bars + 1)
+        self._volume_window = SortedColumns(width, self._z_bars + 1)
 
     @property
     def newest_ms(self) -> int | None:
@@ -124,13 +125,12 @@ class FeatureEngine:
         row = self._rows - 1
         self._write(row, bars)
         beta = self._compute(row, row + 1)[0]
-        for window_set, values in self._learnt():
-            gone = values[row - 1 - self._z_bars] if row > self._z_bars else None
-            if gone is not None:
-                _remove(window_set, gone)
+        for window, values in self._learnt():
+            if row > self._z_bars:
+                window.remove(values[row - 1 - self._z_bars])
         features = self._read(row, minute_open_ms, beta)
-        for window_set, values in self._learnt():
-            _add(window_set, values[row])
+        for window, values in self._learnt():
+            window.add(values[row])
         self._note_first(row, row + 1)
         return features
 
@@ -223,25 +223,21 @@ class FeatureEngine:
         """Forget what left the z windows while `span` empty rows, the last ones, went by."""
         for row in range(self._rows - span, self._rows):
             if row > self._z_bars:
-                for window_set, values in self._learnt():
-                    _remove(window_set, values[row - 1 - self._z_bars])
+                for window, values in self._learnt():
+                    window.remove(values[row - 1 - self._z_bars])
 
     def _clear(self) -> None:
-        for windows in (self._excess_windows, self._volume_windows):
-            for window in windows:
-                window.fill([])
+        self._excess_window.clear()
+        self._volume_window.clear()
 
     def _refill(self) -> None:
         """Sort the last minutes into the z windows: the state that pushing them would have left."""
         low = max(0, self._rows - self._z_bars - 1)
-        for window_set, values in self._learnt():
-            recent = np.sort(values[low : self._rows], axis=0).T  # NaN goes last
-            known = np.isfinite(recent).sum(axis=1)
-            for window, column, count in zip(window_set, recent.tolist(), known.tolist(), strict=True):
-                window.fill(column[:count])
+        for window, values in self._learnt():
+            window.fill(values[low : self._rows])
 
-    def _learnt(self) -> tuple[tuple[list[SortedWindow], FloatArray], ...]:
-        return (self._excess_windows, self._excess), (self._volume_windows, self._scale)
+    def _learnt(self) -> tuple[tuple[SortedColumns, FloatArray], ...]:
+        return (self._excess_window, self._excess), (self._volume_window, self._scale)
 
     def _write(self, row: int, bars: Mapping[str, Bar]) -> None:
         known = [(self._column[symbol], bar) for symbol, bar in bars.items() if symbol in self._column]
@@ -332,19 +328,14 @@ class FeatureEngine:
             _plain(r_15m),
             _plain(beta),
             _plain(self._excess[row]),
-            _plain(self._scale[row]),
+            _plain(self._z(self._excess[row], self._excess_window, self._spans(self._first_excess, row))),
+            _plain(self._z(self._scale[row], self._volume_window, self._spans(self._first_volume, row))),
             _plain(self._taker_share(row)),
-            self._excess_windows,
-            self._volume_windows,
-            self._spans(self._first_excess, row),
-            self._spans(self._first_volume, row),
+            self._excess_window.counts.tolist(),
             strict=True,
         )
         out = {}
-        for symbol, one, fifteen, slope, excess, volume, share, excess_window, volume_window, es, vs in columns:
-            bars = len(excess_window)
-            z_excess = self._z(excess, excess_window, es)
-            z_volume = self._z(volume, volume_window, vs)
+        for symbol, one, fifteen, slope, excess, z_excess, z_volume, share, bars in columns:
             if bars < windows.min_zscore_bars:
                 status = Status.WARMING
             elif z_excess is None or z_volume is None or share is None:
@@ -356,18 +347,15 @@ class FeatureEngine:
             )
         return out
 
-    def _z(self, x: float | None, window: SortedWindow, span: int) -> float | None:
+    def _z(self, x: FloatArray, window: SortedColumns, spans: npt.NDArray[np.int64]) -> FloatArray:
         windows = self.settings.windows
-        known = len(window)
-        if x is None or known < windows.min_zscore_bars or known < windows.min_coverage * span:
-            return None
-        return window.z(x)
+        enough = (window.counts >= windows.min_zscore_bars) & (window.counts >= windows.min_coverage * spans)
+        return np.where(enough, window.z(x), np.nan)
 
-    def _spans(self, first: npt.NDArray[np.int64], row: int) -> list[int]:
+    def _spans(self, first: npt.NDArray[np.int64], row: int) -> npt.NDArray[np.int64]:
         """Return how many minutes before the row each z lookback holds, cut at the symbol's first value."""
         minute = self._row_ms // MINUTE_MS + row
-        spans: list[int] = np.where(first >= 0, np.minimum(minute - first, self._z_bars), 0).tolist()
-        return spans
+        return np.where(first >= 0, np.minimum(minute - first, self._z_bars), 0)
 
     def _taker_share(self, row: int) -> FloatArray:
         bars = self.settings.windows.taker_bars
@@ -383,13 +371,3 @@ class FeatureEngine:
 
 def _plain(values: FloatArray) -> list[float | None]:
     return [value if isfinite(value) else None for value in values.tolist()]
-
-
-def _remove(windows: list[SortedWindow], values: FloatArray) -> None:
-    for window, value in zip(windows, values.tolist(), strict=True):
-        window.remove(value)
-
-
-def _add(windows: list[SortedWindow], values: FloatArray) -> None:
-    for window, value in zip(windows, values.tolist(), strict=True):
-        window.add(value)
