@@ -86,6 +86,10 @@ def covered(
     `first_row` is the row of each symbol's first bar, possibly negative; the lookback is cut there.
     """
     there = np.isfinite(log_close)
+    if start == len(log_close) - 1:  # one row: no need for running counts
+        span = np.minimum(start - first_row + 1, bars)[None]
+        alone: npt.NDArray[np.bool_] = (span > 0) & (there[-bars:].sum(axis=0)[None] >= share * span)
+        return alone
     counts = np.zeros((len(there) + 1, there.shape[1]), dtype=np.int32)
     np.cumsum(there, axis=0, out=counts[1:])
     rows = np.arange(start, len(log_close))

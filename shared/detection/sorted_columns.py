@@ -59,6 +59,28 @@ class SortedColumns:
             own[end - 1] = _NONE
         self.counts[wanted] -= 1
 
+    def replace(self, gone: Floats, new: Floats) -> None:
+        """Forget one value of each symbol and learn another in its place; the same as `remove`, then `add`."""
+        both = np.isfinite(gone) & np.isfinite(new)
+        if not both.all():
+            self.remove(np.where(both, np.nan, gone))
+            self.add(np.where(both, np.nan, new))
+        wanted = np.flatnonzero(both)
+        if not len(wanted):
+            return
+        left, at = self._find(gone), self._find(new)
+        if not (self._take(left)[wanted] == gone[wanted]).all():
+            raise ValueError("a value is not in its row")
+        rows, starts, ends, numbers = self._rows, left.tolist(), at.tolist(), new.tolist()
+        for row in wanted.tolist():
+            start, end, own = starts[row], ends[row], rows[row]
+            if end > start:
+                end -= 1
+                own[start:end] = own[start + 1 : end + 1]
+            else:
+                own[end + 1 : start + 1] = own[end:start]
+            own[end] = numbers[row]
+
     def add(self, values: Floats) -> None:
         """Learn one value of each symbol; there must be room."""
         wanted = np.flatnonzero(np.isfinite(values))
