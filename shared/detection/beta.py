@@ -56,12 +56,12 @@ def _betas(log_close: FloatArray, benchmark_moved: FloatArray, lookback: Lookbac
     both &= np.isfinite(benchmark_moved)
     y = np.where(both, moved, 0.0)
     x = np.where(both, benchmark_moved, 0.0)
-    n = _strided_sum(both.astype(np.float64), pairs, step)
-    sum_x, sum_y = _strided_sum(x, pairs, step), _strided_sum(y, pairs, step)
+    n = strided_sum(both.astype(np.float64), pairs, step)
+    sum_x, sum_y = strided_sum(x, pairs, step), strided_sum(y, pairs, step)
     y *= x
-    sum_xy = _strided_sum(y, pairs, step)
+    sum_xy = strided_sum(y, pairs, step)
     x *= x
-    sum_xx = _strided_sum(x, pairs, step)
+    sum_xx = strided_sum(x, pairs, step)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         spread = sum_xx - sum_x * sum_x / n
         beta = (sum_xy - sum_x * sum_y / n) / spread
@@ -99,7 +99,7 @@ def covered(
     return enough
 
 
-def _strided_sum(values: FloatArray, count: int, stride: int) -> FloatArray:
+def strided_sum(values: FloatArray, count: int, stride: int) -> FloatArray:
     """Return, at each row, the sum of `count` rows ending there, `stride` apart; rows before the first are zero."""
     result = np.zeros_like(values)
     taken, width, block = 0, 1, values

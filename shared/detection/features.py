@@ -13,7 +13,7 @@ Choices where the specification leaves one, the same live, in a replay and in a 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, repeat
 from math import isfinite
@@ -187,6 +187,22 @@ class FeatureEngine:
             self._note_first(first, self._rows)
         self._refill()
 
+    def walk_arrays(
+        self, start_ms: int, close: FloatArray, volume: FloatArray, taker: FloatArray
+    ) -> Iterator[tuple[FloatArray, ...]]:
+        """Take a history as `load_arrays` does; yield of each part the log closes, volumes, taker volumes, excess
+        returns, volumes as their z sees them, and betas, without scoring them."""
+        for at in range(0, len(close), _CHUNK):
+            span = min(_CHUNK, len(close) - at)
+            self._begin(start_ms + at * MINUTE_MS, span, evict=False)
+            first, part = self._rows - span, slice(at, at + span)
+            self._put(first, close[part], volume[part], taker[part])
+            beta = self._compute(first, self._rows)
+            self._note_first(first, self._rows)
+            kept = (self._close, self._volume, self._taker, self._excess, self._scale)
+            yield (*(values[first : self._rows].copy() for values in kept), beta)
+        self._refill()
+
     def _begin(self, minute_ms: int, span: int, *, evict: bool) -> None:
         """Make `span` empty rows ready, the first of them for `minute_ms`, after empty rows for minutes left out.
 
@@ -267,8 +283,9 @@ class FeatureEngine:
         if self.settings.volume_scale == "log":
             volume = np.log(np.where(volume > 0, volume, np.nan))
         elif self.settings.volume_scale == "log_seasonal":
-            for at in range(first, first + len(close), _BLOCK):
-                self._scale[at : at + _BLOCK] = self._without_season(at, min(at + _BLOCK, first + len(close)))
+            for at in range(first, part.stop, _BLOCK):
+                end = min(at + _BLOCK, part.stop)
+                self._scale[at:end] = self._without_season(at, end)
             return
         self._scale[part] = volume
 
