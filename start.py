@@ -3,7 +3,9 @@
 
     python3 start.py demo          the whole system against a simulated market
     python3 start.py test [...]    set up and run the tests (more words go to pytest)
-    python3 start.py setup [dev]   set up only; `dev` adds linters and type checkers
+    python3 start.py setup [LEVEL] set up only; `dev` adds linters and type checkers, `aws` what deploying needs,
+                                   `aws-test` what the tests of the deployment need, `browser` what drives the page
+    python3 start.py synth         what `cdk` runs: set up what deploying needs, then write the templates
     python3 start.py lock          write the lock files anew from pyproject.toml (needs uv)
     python3 start.py COMMAND ...   any other tapewatch command
 
@@ -22,9 +24,32 @@ ROOT = Path(__file__).resolve().parent
 VENV = ROOT / os.environ.get("TAPEWATCH_VENV", ".venv")
 BIN = VENV / ("Scripts" if os.name == "nt" else "bin")
 PYTHON = BIN / ("python.exe" if os.name == "nt" else "python")
-LOCKS = {"run": "requirements.lock", "test": "requirements-test.lock", "dev": "requirements-dev.lock"}
-GROUPS = {"run": ["build"], "test": ["build", "test"], "dev": ["build", "test", "lint"]}
-CONTAINS = {"run": ("run", "test", "dev"), "test": ("test", "dev"), "dev": ("dev",)}
+LOCKS = {
+    "run": "requirements.lock",
+    "test": "requirements-test.lock",
+    "dev": "requirements-dev.lock",
+    "aws": "requirements-aws.lock",
+    "aws-test": "requirements-aws-test.lock",
+    "browser": "requirements-browser.lock",
+}
+GROUPS = {
+    "run": ["build"],
+    "test": ["build", "test"],
+    "dev": ["build", "test", "lint"],
+    "aws": ["build", "aws"],
+    "aws-test": ["build", "test", "lint", "aws", "aws-test"],
+    "browser": ["build", "test", "browser"],
+}
+CONTAINS = {
+    "run": ("run", "test", "dev", "aws", "aws-test"),
+    "test": ("test", "dev", "aws-test"),
+    "dev": ("dev", "aws-test"),
+    "aws": ("aws", "aws-test"),
+    "aws-test": ("aws-test",),
+    "browser": ("browser",),
+}
+# What runs on AWS: exported alone, without the project's own dependencies, and never installed here.
+CLOUD_LOCKS = {"lambda": "requirements-lambda.lock", "streamer": "requirements-streamer.lock"}
 OLDEST = (3, 11)
 
 
@@ -37,7 +62,7 @@ def main() -> int:
         return with_newer_python()
     if words[0] == "lock":
         return lock()
-    level = {"test": "test", "setup": words[1] if len(words) > 1 else "run"}.get(words[0], "run")
+    level = {"test": "test", "synth": "aws", "setup": words[1] if len(words) > 1 else "run"}.get(words[0], "run")
     if level not in LOCKS:
         return fail(f"cannot set up {level!r}: choose one of {', '.join(LOCKS)}")
     try:
@@ -47,7 +72,10 @@ def main() -> int:
     if words[0] == "setup":
         return 0
     if words[0] == "test":
-        return run([PYTHON, "-m", "pytest", "-n", "auto", "-m", "not slow and not dynamodb_local", *words[1:]])
+        quick = "not slow and not aws and not dynamodb_local and not browser"
+        return run([PYTHON, "-m", "pytest", "-n", "auto", "-m", quick, *words[1:]])
+    if words[0] == "synth":
+        return run([PYTHON, "-m", "infra.app", *words[1:]])
     return run([PYTHON, "-m", "local.cli", *words])
 
 
@@ -107,6 +135,9 @@ def lock() -> int:
         groups = [word for group in GROUPS[level] for word in ("--group", group)]
         check([uv, "export", "--quiet", "--no-header", "--no-annotate", "--no-emit-project", "--no-default-groups",
                *groups, "--output-file", ROOT / file])  # fmt: skip
+    for group, file in CLOUD_LOCKS.items():
+        check([uv, "export", "--quiet", "--no-header", "--no-annotate", "--no-emit-project", "--only-group", group,
+               "--output-file", ROOT / file])  # fmt: skip
     return 0
 
 

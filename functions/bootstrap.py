@@ -72,12 +72,14 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
         alerts=AlertService.on_table(table, channels, settings, clock, lanes=Threads()),
         clock=clock,
         objects=objects,
-        emit=event_bridge(lambda: boto3.client("events", region_name=region, config=config)),
+        emit=event_bridge(
+            lambda: boto3.client("events", region_name=region, config=config), settings.aws.event_bus or "default"
+        ),
     )
 
 
-def event_bridge(client: Callable[[], EventBridgeClient]) -> Emit:
-    """Return an emitter onto the account's event bus; its client is built with the first event.
+def event_bridge(client: Callable[[], EventBridgeClient], bus: str = "default") -> Emit:
+    """Return an emitter onto an event bus of the account; its client is built with the first event.
 
     A refused event raises StorageUnavailable, so that the run fails and is tried again: the jobs are idempotent.
     """
@@ -90,7 +92,14 @@ def event_bridge(client: Callable[[], EventBridgeClient]) -> Emit:
             built.append(client())
         try:
             answer = built[0].put_events(
-                Entries=[{"Source": EVENT_SOURCE, "DetailType": detail_type, "Detail": json.dumps(dict(detail))}]
+                Entries=[
+                    {
+                        "Source": EVENT_SOURCE,
+                        "DetailType": detail_type,
+                        "Detail": json.dumps(dict(detail)),
+                        "EventBusName": bus,
+                    }
+                ]
             )
         except (BotoCoreError, ClientError) as exc:
             raise StorageUnavailable(f"the event {detail_type} was not taken: {type(exc).__name__}") from exc

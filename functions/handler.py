@@ -81,8 +81,7 @@ def seconds_left(context: Any) -> float | None:
 def _counts(answer: Mapping[str, Any]) -> dict[str, int]:
     """Pick the documented metrics out of a report: the fields have the same meaning in every one."""
     counts = {
-        "BarsStored": answer.get("bars"),
-        "ReadingsMade": answer.get("readings"),
+        "StreamerDataAgeSeconds": answer.get("streamer_data_age_s"),
         "SymbolsFailed": len(answer["failed"]) if isinstance(answer.get("failed"), Mapping) else None,
         "SignalsFound": answer.get("signals", answer.get("spikes")),
         "AlertsMade": answer.get("alerts"),

@@ -35,6 +35,7 @@ from functions import (
 )
 from functions.api_access import OneTimeAccess
 from local.asking import unreachable
+from local.live_feed import LiveFeed
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
@@ -192,7 +193,7 @@ class World:
             clock=clock,
             objects=FolderObjects(self.settings.storage.objects_path),
             emit=self._emit,
-            live=lambda: None if self.streamer is None else self.streamer.status(),
+            live=self._live,
         )
         self._chain: Mapping[str, Callable[[dict[str, Any], Any], Any]] = {
             BARS_STORED: features.make_handler(lambda: self.deps),
@@ -203,7 +204,15 @@ class World:
         self._every_minute = every_minute
         self.scheduler = Scheduler(clock, self._jobs(), speed=speed)
         self.streamer = (
-            StreamerService(self.settings, market_data, self.alerts, table, clock, symbols=available.spot_symbols)
+            StreamerService(
+                self.settings,
+                market_data,
+                self.alerts,
+                table,
+                clock,
+                symbols=available.spot_symbols,
+                owner="local",  # the state file's lock sees to it that there is only one
+            )
             if available.spot_symbols and (self.settings.trade_spike.enabled or self.settings.window_anomaly.enabled)
             else None
         )
@@ -219,6 +228,10 @@ class World:
         )
         self.receiver = receiver_for(self.deps, channels)
         self._stopped = threading.Event()
+        self._feed = None if self.streamer is None else LiveFeed(self.streamer.status)
+
+    def _live(self) -> dict[str, Any] | None:
+        return None if self._feed is None else self._feed()
 
     def _jobs(self) -> list[Job]:
         settings, deps = self.settings, lambda: self.deps

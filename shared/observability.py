@@ -19,8 +19,7 @@ NAMESPACE = "Tapewatch"
 SERVICE = "tapewatch"
 
 METRICS: Mapping[str, str] = {
-    "BarsStored": "bars that were new or changed in this run",
-    "ReadingsMade": "symbols that a minute job came to a reading of",
+    "StreamerDataAgeSeconds": "age of the newest trade that the slowest streamer has seen, as the watchdog finds it",
     "SymbolsFailed": "symbols without a usable answer; the log line names each with its reason",
     "SignalsFound": "rules that fired",
     "AlertsMade": "signals that became an alert",
@@ -29,7 +28,11 @@ METRICS: Mapping[str, str] = {
     "ComponentsSilent": "components that the watchdog found silent",
     "ExchangeRefusals": "runs in which the exchange refused every symbol (403, 418, 451)",
 }
-"""Every metric that exists, each a count per run."""
+"""Every metric that exists: a count per run, or seconds where the name says so."""
+
+ALWAYS = frozenset({"StreamerDataAgeSeconds", "ComponentsSilent"})
+"""Published even when 0, because an alarm takes their absence for trouble. The others cost nothing while nothing
+happens: CloudWatch charges a metric by the hours in which it is sent."""
 
 
 def make_logger(stream: TextIO | None = None) -> Logger:
@@ -54,9 +57,11 @@ def publish(counts: Mapping[str, int | float], stream: TextIO | None = None) -> 
     for name in counts:
         if name not in METRICS:
             raise KeyError(f"metric {name} is not documented in METRICS")
-    if not counts or (stream is None and not in_lambda()):
+    told = {name: value for name, value in counts.items() if value or name in ALWAYS}
+    if not told or (stream is None and not in_lambda()):
         return
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
-    for name, value in counts.items():
-        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
+    for name, value in told.items():
+        unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
+        metrics.add_metric(name=name, unit=unit, value=value)
     print(json.dumps(metrics.serialize_metric_set(), separators=(",", ":")), file=stream or sys.stderr, flush=True)

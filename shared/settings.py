@@ -6,7 +6,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Literal
 
 import msgspec
@@ -49,6 +50,7 @@ class VolumeSpikeSettings(Section, frozen=True):
     gate: Literal["ratio", "rarity", "both"] = "both"  # what turns a signal into an alert
     rarity_max: float = 0.01  # share of the symbol's own history at this phase of the hour, 0..1
     rarity_min_history: int = 24  # bars of the same phase needed before a rarity is stated
+    alert_surprise_min: float = 5.0  # robust z of the log ratio among the same bars; 0: not asked
 
 
 class TradeSpikeSettings(Section, frozen=True):
@@ -59,6 +61,7 @@ class TradeSpikeSettings(Section, frozen=True):
     burst_gap_s: float = 60.0  # hits closer than this are one event
     alert_floor_quote: float = 0.0  # least price x quantity of an alert, in the quote currency
     alert_rarity_max: float = 0.01  # share of this symbol's earlier spike ratios that were at least this large
+    alert_record_hours: float = 24.0  # the largest ratio for so long; 0: not asked
 
 
 class OrderBookSettings(Section, frozen=True):
@@ -125,6 +128,7 @@ class WindowAnomalySettings(Section, frozen=True):
     buffer: int = 500
     smoothing: float = 0.3  # weight of the newest window in what the model sees, 0..1; 1: each window for itself
     alert_rate: float = 0.005
+    alert_record_hours: float = 24.0  # the lowest score for so long; 0: not asked
     calibration_scores: int = 1500
     calibration_min: int = 300
 
@@ -196,6 +200,8 @@ class StreamerSettings(Section, frozen=True):
     warmup_trades: bool = True  # fill the windows from past trades where the exchange serves them
     warmup_hours: float = 5.0
     heartbeat_seconds: float = 5.0
+    lease_seconds: float = 5.0  # a streamer silent for this long is replaced by the one that stands by
+    liquidations: bool = True  # sum the futures' forced orders by minute, for the sector detector
     shards: int = 1
     shard_index: int = 0
 
@@ -206,11 +212,36 @@ class ApiSettings(Section, frozen=True):
     port: int = 8080
     token_secret: str | None = None
     open_reads: bool = False  # reads need no token although one is set
+    token_sha256: str | None = None  # on AWS: of the token, in hexadecimal; none: made and printed at the first synth
+
+
+class AwsSubscription(Section, frozen=True):
+    """One subscriber of the alert topic: an e-mail address, a phone number, an https:// address or a queue's ARN."""
+
+    protocol: Literal["email", "email-json", "sms", "https", "sqs"]
+    endpoint: str
+    filter: Mapping[str, tuple[str, ...]] = msgspec.field(default_factory=dict)  # attribute -> values that pass
+
+
+class AwsStreamerSettings(Section, frozen=True):
+    enabled: bool = True
+    cpu: int = 256  # 1024 are one vCPU
+    memory_mb: int = 512
+    spot: bool = False  # Fargate Spot: about a third of the price, with interruptions
+    image: str | None = None  # an image built elsewhere; none: built at deploy, which needs a container engine
 
 
 class AwsSettings(Section, frozen=True):
     region: str | None = None
     stack_name: str = "Tapewatch"
+    event_bus: str | None = None  # set by the deployment; none: the account's default bus
+    telegram_queue_url: str | None = None  # set by the deployment
+    subscriptions: tuple[AwsSubscription, ...] = ()
+    alarm_emails: tuple[str, ...] = ()
+    log_retention_days: int = 14
+    dashboard: bool = False  # 3 US dollars a month
+    reserved_concurrency: bool = True  # off for accounts whose limit leaves nothing to reserve
+    streamer: AwsStreamerSettings = AwsStreamerSettings()
 
 
 class Settings(Section, frozen=True):
@@ -332,6 +363,19 @@ def check(settings: Settings) -> None:
         refuse("window_anomaly.calibration_min", "must not exceed window_anomaly.calibration_scores")
     if not 0 < anomaly.alert_rate < 1:
         refuse("window_anomaly.alert_rate", f"must lie in (0, 1), is {anomaly.alert_rate}")
+    if not 0 < settings.pump.threshold < 1:
+        refuse("pump.threshold", f"must lie in (0, 1), is {settings.pump.threshold}")
+    for name in ("mean_hours", "history_hours"):
+        positive(f"pump.{name}", getattr(settings.pump, name))
+    for path, least in (
+        ("pump.pause_minutes", settings.pump.pause_minutes),
+        ("pump.warmup_hours", settings.pump.warmup_hours),
+        ("volume_spike.alert_surprise_min", settings.volume_spike.alert_surprise_min),
+        ("trade_spike.alert_record_hours", settings.trade_spike.alert_record_hours),
+        ("window_anomaly.alert_record_hours", anomaly.alert_record_hours),
+    ):
+        if not 0 <= least < float("inf"):
+            refuse(path, f"must be 0 or more, is {least}")
     for name in ("cooldown_minutes_per_symbol", "direction_swap_grace_minutes", "max_age_minutes"):
         if getattr(settings.alerts, name) < 0:
             refuse(f"alerts.{name}", "must not be negative")
@@ -349,6 +393,51 @@ def check(settings: Settings) -> None:
         refuse("alerts.webhook.timeout_s", f"must lie in (0, 12], is {webhook.timeout_s}")
     if not 0 <= settings.api.port <= 65535:
         refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
+    _check_aws(settings, refuse)
     positive("streamer.shards", settings.streamer.shards)
+    if not 1 <= settings.streamer.lease_seconds <= 300:
+        refuse("streamer.lease_seconds", f"must lie in 1..300, is {settings.streamer.lease_seconds}")
     if not 0 <= settings.streamer.shard_index < settings.streamer.shards:
         refuse("streamer.shard_index", f"must lie in 0..{settings.streamer.shards - 1}")
+
+
+_ENDPOINTS = {
+    "email": r"[^@\s]+@[^@\s]+",
+    "email-json": r"[^@\s]+@[^@\s]+",
+    "sms": r"\+[1-9][0-9]{6,14}",
+    "https": r"https://\S+",
+    "sqs": r"arn:aws[a-z-]*:sqs:[a-z0-9-]+:[0-9]{12}:\S+",
+}
+_ATTRIBUTES = ("detector", "symbol", "sector", "direction", "severity")
+_RETENTIONS = (1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653)
+_FARGATE_GB = {256: (0.5, 1, 2), 512: (1, 2, 3, 4), 1024: tuple(range(2, 9)), 2048: tuple(range(4, 17))}
+
+
+def _check_aws(settings: Settings, refuse: Callable[[str, str], None]) -> None:
+    aws = settings.aws
+    if not re.fullmatch(r"[A-Za-z][A-Za-z0-9-]{0,99}", aws.stack_name):
+        refuse("aws.stack_name", f"must be letters, digits and hyphens, beginning with a letter, is {aws.stack_name!r}")
+    if aws.region is not None and not re.fullmatch(r"[a-z]{2,}(-[a-z]+)+-[0-9]", aws.region):
+        refuse("aws.region", f"must be a region such as eu-central-1, is {aws.region!r}")
+    if aws.log_retention_days not in _RETENTIONS:
+        refuse("aws.log_retention_days", f"must be one of {', '.join(map(str, _RETENTIONS))}")
+    for number, subscription in enumerate(aws.subscriptions):
+        path = f"aws.subscriptions[{number}]"
+        if not re.fullmatch(_ENDPOINTS[subscription.protocol], subscription.endpoint):
+            refuse(f"{path}.endpoint", f"is not an address for {subscription.protocol}: {subscription.endpoint!r}")
+        for name, values in subscription.filter.items():
+            if name not in _ATTRIBUTES:
+                refuse(f"{path}.filter", f"knows {', '.join(_ATTRIBUTES)}, not {name!r}")
+            if not values:
+                refuse(f"{path}.filter.{name}", "names no value that may pass")
+    for number, address in enumerate(aws.alarm_emails):
+        if not re.fullmatch(_ENDPOINTS["email"], address):
+            refuse(f"aws.alarm_emails[{number}]", f"is not an e-mail address: {address!r}")
+    if aws.streamer.cpu not in _FARGATE_GB:
+        refuse("aws.streamer.cpu", f"must be one of {', '.join(map(str, _FARGATE_GB))}, is {aws.streamer.cpu}")
+    sizes = [round(size * 1024) for size in _FARGATE_GB[aws.streamer.cpu]]
+    if aws.streamer.memory_mb not in sizes:
+        refuse("aws.streamer.memory_mb", f"must be one of {', '.join(map(str, sizes))} at cpu {aws.streamer.cpu}")
+    token = settings.api.token_sha256
+    if token is not None and not re.fullmatch(r"[0-9a-f]{64}", token):
+        refuse("api.token_sha256", "must be 64 hexadecimal digits: the SHA-256 of the token, not the token")

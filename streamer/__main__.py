@@ -11,6 +11,7 @@ from collections.abc import Callable
 from shared.errors import TapewatchError
 from shared.observability import make_logger
 from streamer.bootstrap import production_service
+from streamer.health_file import HealthFile
 from streamer.service import StreamerService
 
 FLUSH_WITHIN_S = 15.0  # of the 20 s that a deployment leaves between SIGTERM and the end
@@ -24,7 +25,11 @@ async def serve(service: StreamerService) -> None:
     await service.run(stop, flush_within_s=FLUSH_WITHIN_S)
 
 
-def main(build: Callable[[], StreamerService] = production_service) -> int:
+def in_container() -> StreamerService:
+    return production_service(progress=HealthFile())
+
+
+def main(build: Callable[[], StreamerService] = in_container) -> int:
     """Return the exit status; an error is one JSON object on stderr, never a traceback."""
     make_logger()
     try:

@@ -1,4 +1,4 @@
-"""One WebSocket connection, whatever library carries it: messages in, a reason when it ends.
+"""One WebSocket connection, whatever library carries it: messages in, as many as a read brings; a reason at its end.
 
 Two libraries implement it: picows (the hot path) and websockets (the reference that the tests compare it with).
 """
@@ -10,8 +10,9 @@ from typing import Protocol
 
 from shared.errors import Blocked, ExchangeError, ExchangeUnavailable, RateLimited, RestrictedLocation
 
-OnMessage = Callable[[bytes, int], None]
-"""Called on the event loop with one whole message and its receive time (epoch ms); must not raise or block."""
+OnMessages = Callable[[list[bytes], int], None]
+"""Called on the event loop with the whole messages that one read brought, in order, and their receive time (epoch ms).
+Must not raise or block; the list is the receiver's to keep."""
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0
@@ -46,7 +47,7 @@ class Connector(Protocol):
         RateLimited, Blocked, RestrictedLocation: the handshake was refused with 429/418, 403, 451.
     """
 
-    async def __call__(self, url: str, on_message: OnMessage) -> Connection: ...
+    async def __call__(self, url: str, on_messages: OnMessages) -> Connection: ...
 
 
 def handshake_refused(status: int, retry_after: str | None) -> ExchangeError:

@@ -7,9 +7,10 @@ process would cost more memory than all the models together in a task of half a 
 from __future__ import annotations
 
 import logging
+import queue
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from shared.detection.forest import FlatForest
 from shared.detection.window_anomaly import FitRequest
@@ -29,13 +30,16 @@ class Fitter:
         self._lock = threading.Lock()
         self._waiting: dict[str, FitRequest] = {}
         self._stopped = False
-        self._pool = ThreadPoolExecutor(max_workers=1, thread_name_prefix="forest-fit")
+        self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
+        # A daemon: at the end of the process nobody waits for an import of seconds or a fit that is under way.
+        self._thread = threading.Thread(target=self._run_for_ever, name="forest-fit", daemon=True)
+        self._thread.start()
         self.fitted = 0
         self.failed = 0
 
     def prepare(self, load: Callable[[], object]) -> None:
         """Run `load` in the fitting thread: the library's import takes seconds and must not hit the first fit."""
-        self._pool.submit(load)
+        self._work.put(load)
 
     def submit(self, action: FitModel) -> None:
         with self._lock:
@@ -44,7 +48,7 @@ class Fitter:
             queued = action.symbol in self._waiting
             self._waiting[action.symbol] = action.request
         if not queued:
-            self._pool.submit(self._run, action.symbol)
+            self._work.put(partial(self._run, action.symbol))
 
     @property
     def pending(self) -> int:
@@ -56,7 +60,12 @@ class Fitter:
         with self._lock:
             self._stopped = True
             self._waiting.clear()
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._work.put(None)
+
+    def _run_for_ever(self) -> None:
+        while (work := self._work.get()) is not None:
+            if not self._stopped:
+                work()
 
     def _run(self, symbol: str) -> None:
         with self._lock:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections import Counter
 from collections.abc import Callable
 
-from shared.errors import ExchangeError
+from shared.errors import ExchangeError, RateLimited
 from shared.exchange.binance.events import Gap
 from shared.exchange.market_data import MarketData
-from shared.market.model import Trade, TradeKind
+from shared.market.model import Market, Trade, TradeKind
 from streamer.worker import Job, Worker
 
 logger = logging.getLogger(__name__)
@@ -17,6 +18,8 @@ logger = logging.getLogger(__name__)
 PAGE = 1000
 MOST_IDS = 100_000  # a larger hole would eat the weight of everybody else; its windows stay incomplete
 _WAITING = 1_000
+_PATIENCE_S = 20.0  # how long a gap is asked for when the exchange does not answer; its symbol waits as long
+_PAUSE_S = 1.0
 
 
 class GapFiller:
@@ -26,11 +29,17 @@ class GapFiller:
     """
 
     def __init__(
-        self, market_data: MarketData, feed: Callable[[list[Trade]], None], give_up: Callable[[Gap], None]
+        self,
+        market_data: MarketData,
+        feed: Callable[[list[Trade]], None],
+        give_up: Callable[[Gap], None],
+        *,
+        sleep: Callable[[float], object] = time.sleep,
     ) -> None:
         self._market_data = market_data
         self._feed = feed
         self._give_up = give_up
+        self._sleep = sleep
         self._worker = Worker("gap-fill", _WAITING)
         self._stopped = False
         self.not_served: str | None = None
@@ -53,14 +62,39 @@ class GapFiller:
         self._stopped = True
         self._worker.stop(0.0)
 
+    def probe(self, market: Market, symbol: str, kind: TradeKind, last_id: int, sure: Callable[[], None]) -> None:
+        """Ask what came after `last_id`: it is fed; when there is nothing, `sure` is called."""
+        if self.not_served is not None:
+            return
+
+        def ask() -> None:
+            gap = Gap(market, symbol, kind, last_id + 1, last_id + PAGE)
+            try:
+                page = self._fetch(gap, last_id + 1, PAGE)
+            except ExchangeError as exc:
+                self._judge(exc)
+                return
+            newer = [trade for trade in page if trade.trade_id is not None and trade.trade_id > last_id]
+            if newer:
+                self.fetched += len(newer)
+                self._feed(newer)
+            else:
+                sure()
+
+        self._worker.offer(Job("probe", ask, keep=False))
+
     def _fill(self, gap: Gap) -> None:
         start = gap.first_id
+        until_s = time.monotonic() + _PATIENCE_S
         while start <= gap.last_id and not self._stopped:
             try:
                 page = self._fetch(gap, start, min(PAGE, gap.last_id - start + 1))
             except ExchangeError as exc:
-                if not exc.retryable and exc.code in ("bad_request", "blocked", "restricted_location", "exchange"):
-                    self.not_served = str(exc)
+                self._judge(exc)
+                pause_s = exc.retry_after_s if isinstance(exc, RateLimited) else _PAUSE_S
+                if exc.retryable and time.monotonic() + pause_s < until_s:
+                    self._sleep(pause_s)
+                    continue
                 logger.warning("gap_not_filled", extra={"symbol": gap.symbol, "ids": gap.size, "reason": str(exc)})
                 self._abandon(gap, exc.code)
                 return
@@ -73,12 +107,20 @@ class GapFiller:
                 self._abandon(gap, "not_kept")
                 return
             start = newest + 1
+            until_s = time.monotonic() + _PATIENCE_S
+        if not self._stopped:
+            self._abandon(gap, "holes_inside", quiet=True)  # ids that the exchange passed over never come
+
+    def _judge(self, exc: ExchangeError) -> None:
+        if not exc.retryable and exc.code in ("bad_request", "blocked", "restricted_location", "exchange"):
+            self.not_served = str(exc)
 
     def _fetch(self, gap: Gap, from_id: int, limit: int) -> list[Trade]:
         if gap.kind is TradeKind.TRADE:
             return self._market_data.historical_trades(gap.market, gap.symbol, from_id=from_id, limit=limit)
         return self._market_data.agg_trades(gap.market, gap.symbol, from_id=from_id, limit=limit)
 
-    def _abandon(self, gap: Gap, reason: str) -> None:
-        self.given_up[reason] += 1
+    def _abandon(self, gap: Gap, reason: str, *, quiet: bool = False) -> None:
+        if not quiet:
+            self.given_up[reason] += 1
         self._give_up(gap)

@@ -16,6 +16,8 @@ class State(StrEnum):
     """Connected, and the market is silent for longer than usual."""
     BROKEN = "broken"
     """No connection; the reason says why."""
+    STANDBY = "standby"
+    """Another streamer holds the lease; this one takes over when it dies."""
     STOPPED = "stopped"
 
 
@@ -26,15 +28,24 @@ class Health:
 
     @property
     def good(self) -> bool:
-        return self.state in (State.LIVE, State.QUIET, State.STARTING)
+        return self.state in (State.LIVE, State.QUIET, State.STARTING, State.STANDBY)
 
 
 def judge(
-    *, running: bool, warming: bool, messages: int, connected: bool, errors: tuple[str, ...], quiet: tuple[str, ...]
+    *,
+    running: bool,
+    warming: bool,
+    messages: int,
+    connected: bool,
+    errors: tuple[str, ...],
+    quiet: tuple[str, ...],
+    standby: bool = False,
 ) -> Health:
     """Judge a streamer. `errors` are the connections' reasons, `quiet` the streams without recent trades."""
     if not running:
         return Health(State.STOPPED)
+    if standby:
+        return Health(State.STANDBY, "another streamer holds the lease")
     if not connected:
         return Health(State.BROKEN if errors or messages else State.STARTING, "; ".join(errors) or "not connected")
     if warming or not messages:

@@ -19,7 +19,7 @@ from typing import Any, Protocol
 from shared.clock import HOUR_MS, Clock
 from shared.detection.forest import FlatForest
 from shared.detection.reading import Signal
-from shared.detection.window_anomaly import FitRequest
+from shared.detection.window_anomaly import FitRequest, WindowVerdict
 from shared.errors import ExchangeError
 from shared.exchange.binance.endpoints import plan_connections, stream_name
 from shared.exchange.binance.events import Gap
@@ -27,8 +27,8 @@ from shared.exchange.market_data import MarketData
 from shared.market.model import Market, Trade
 from shared.settings import Settings
 from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.lease import Lease
 from shared.storage.table import Table, Value
-from shared.storage.windows import WindowRepository
 from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
 from streamer.backoff import AttemptBudget
 from streamer.checkpointing import Checkpoints
@@ -36,6 +36,7 @@ from streamer.connection import Connector
 from streamer.fitting import Fitter
 from streamer.gaps import GapFiller
 from streamer.health import Health, judge
+from streamer.ownership import Ownership, new_owner
 from streamer.picows_connection import PicowsConnector
 from streamer.session import Session
 from streamer.supervisor import Supervisor
@@ -47,9 +48,13 @@ from streamer.worker import Job, Worker
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
-CHECKPOINT_S = 10.0
+FILL_AFTER_S = 0.3  # a missing id often comes by itself: only a hole this old is asked for
+PROBE_AFTER_S = 2.0  # a symbol in doubt that has not traded since its connection broke is asked about
+LAG_MS = 5_000  # further behind than this, the stream is dropped and what it held is fetched over REST
+LAG_S = 3.0
 HELD_MESSAGES = 500_000  # that many wait at most while the past is fetched, some 100 MB; then the past is cut short
 COMPONENT = "streamer"
+_NO_LAG_MS = 1 << 60
 
 
 class SignalSink(Protocol):
@@ -67,6 +72,8 @@ class StreamerService:
         symbols: instead of the settings' spot symbols.
         progress: told the status about once a second, on the loop's thread; must be quick.
         connector: how connections are opened; picows by default.
+        owner: the name under which the lease is held. Another run under the same name goes on at once, so only who
+            is alone by other means (a locked state file) may give one.
     """
 
     def __init__(
@@ -81,6 +88,7 @@ class StreamerService:
         progress: Callable[[dict[str, Any]], None] | None = None,
         connector: Connector | None = None,
         market: Market = Market.SPOT,
+        owner: str | None = None,
     ) -> None:
         self._settings = settings
         self._market_data = market_data
@@ -88,11 +96,16 @@ class StreamerService:
         self._clock = clock
         self._progress = progress
         self._connector = connector or PicowsConnector(clock.now_ms)
-        self.session = Session(settings, market, tuple(symbols or settings.universe.spot_symbols))
-        retention_s = settings.storage.retention_days * 86_400
-        self._windows = WindowRepository(table, retention_s=retention_s)
+        self._market = market
+        self._symbols = tuple(symbols or settings.universe.spot_symbols)
+        self.session = self._new_session()
         self._heartbeats = HeartbeatRepository(table)
-        self._checkpoints = Checkpoints(table, market)
+        self._checkpoints = Checkpoints(table, market, retention_s=settings.storage.retention_days * 86_400)
+        shards = settings.streamer
+        lease_name = f"streamer/{market.value}/{shards.shard_index}of{shards.shards}"
+        self.ownership = Ownership(table, lease_name, owner or new_owner(), shards.lease_seconds)
+        self._owning = False
+        self._lost: asyncio.Event | None = None
         self._worker = Worker("streamer-storage")
         self._fitter = Fitter(self._fitted)
         self._filler = GapFiller(market_data, self._feed_late, self._give_up)
@@ -102,15 +115,22 @@ class StreamerService:
         self._stop: asyncio.Event | None = None
         self._stopping = threading.Event()
         self._owned = threading.Lock()  # held by the warm-up thread while it feeds the session
-        self._held: deque[tuple[bytes, int]] | None = deque()  # messages that wait for the warm-up; None once live
+        self._held: deque[tuple[list[bytes], int]] | None = deque()  # what waits for the warm-up; None once live
+        self._held_messages = 0
         self._running = False
         self._error: BaseException | None = None
         self._signals: Counter[str] = Counter()
         self._internal_errors = 0
         self._beat_ms = 0
         self._beat_messages = -1
-        self._checkpoint_due: list[str] = []
-        self._checkpointed_s = 0.0
+        self._takeovers = 0
+        self._left: Counter[str] = Counter()  # work left to another owner, by kind
+        self._recv_before = 0
+        self._unsaved: set[str] = set()  # symbols without a stored position
+        self._lag_since_s: float | None = None
+        self._least_lag_ms = _NO_LAG_MS
+        self._lag_drops = 0
+        self._probed_s = 0.0
         self._rate: list[tuple[float, int]] = []
         self._restored = 0
         self._warmup: dict[str, Any] = {"state": "off"}
@@ -126,7 +146,7 @@ class StreamerService:
         self._loop, self._stop, self._running = asyncio.get_running_loop(), stop, True
         self._worker.start()
         self._filler.start()
-        working = asyncio.create_task(self._work())
+        working = asyncio.create_task(self._own_for_ever())
         stopping = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
@@ -141,7 +161,41 @@ class StreamerService:
             self._fitter.stop()
             self._filler.stop()
             self._finish(flush_within_s)
+            self.ownership.release()
             self._running = False
+
+    async def _own_for_ever(self) -> None:
+        """Wait for the lease, stream while it is ours, and begin anew beside whoever took it over."""
+        while True:
+            await in_daemon_thread(self._acquire)
+            if self._stopping.is_set():
+                return
+            self._owning = True
+            self._lost = lost = asyncio.Event()
+            self.ownership.keep(lambda: self._on_loop(lost.set))  # noqa: B023 - the one of this turn
+            working = asyncio.create_task(self._work())
+            losing = asyncio.create_task(lost.wait())
+            try:
+                await asyncio.wait((working, losing), return_when=asyncio.FIRST_COMPLETED)
+                if working.done():
+                    working.result()
+            finally:
+                working.cancel()
+                losing.cancel()
+                await asyncio.gather(working, losing, return_exceptions=True)
+            self._owning = False
+            self._takeovers += 1
+            logger.warning("lease_lost", extra={"reason": "another streamer has taken over"})
+            self._worker.drop()
+            self._supervisors = []
+            self._held, self._held_messages = deque(), 0
+            self.session = self._new_session()
+
+    def _acquire(self) -> None:
+        self.ownership.acquire(self._stopping.is_set, self._stopping.wait)
+
+    def _new_session(self) -> Session:
+        return Session(self._settings, self._market, self._symbols, together=True)
 
     async def _work(self) -> None:
         await in_daemon_thread(self._prepare)
@@ -189,6 +243,7 @@ class StreamerService:
     def _prepare(self) -> None:
         """Read the stored state and compare the clocks, before the first connection."""
         self._restored, unusable = self._checkpoints.restore(self.session)
+        self._unsaved = {symbol for symbol in self.session.symbols if self.session.position(symbol)[0] is None}
         if unusable:
             self.session.rejected["checkpoint_unusable"] += len(unusable)
         self._execute(self.session.due_fits(), fit_now=True)
@@ -206,17 +261,23 @@ class StreamerService:
         for plan in plan_connections(base, self.session.market, names):
             symbols = tuple(names[name] for name in plan.streams)
             supervisor = Supervisor(
-                plan, self._connector, self._on_message, attempts=budget, renew_s=settings.streamer.renew_hours * 3600
+                plan,
+                self._connector,
+                self._on_messages,
+                attempts=budget,
+                renew_s=settings.streamer.renew_hours * 3600,
+                on_break=partial(self.session.doubt, symbols),
             )
             watchdog = Watchdog(settings.streamer.watchdog_seconds, symbols, now_s)
             self._supervisors.append((supervisor, watchdog, symbols))
 
     def _finish(self, within_s: float) -> None:
         """Store the last state behind everything that is still queued."""
-        if self._owned.acquire(timeout=1.0):  # a page of the past may just be going in
-            self._save(self.session.take_dirty())
+        if self._owning and self._owned.acquire(timeout=1.0):  # a page of the past may just be going in
+            self._execute(self.session.tick())
+            self._save((), self.session.take_dirty())
             self._owned.release()
-        self._beat(final=True)
+            self._beat(final=True)
         if not self._worker.stop(within_s):
             dropped, reason = dict(self._worker.dropped), self._worker.error
             logger.error("flush_incomplete", extra={"dropped": dropped, "reason": reason})
@@ -227,8 +288,10 @@ class StreamerService:
         if self._settings.streamer.warmup_trades:
             await in_daemon_thread(self._warm_up)
         while self._held:
-            for _ in range(min(2000, len(self._held))):
-                self._receive(*self._held.popleft())
+            for _ in range(min(20, len(self._held))):
+                batch, recv_ms = self._held.popleft()
+                self._held_messages -= len(batch)
+                self._receive(batch, recv_ms)
             await asyncio.sleep(0)  # what arrives now waits behind what is still held
         self._held = None
         if self._settings.window_anomaly.enabled:
@@ -267,18 +330,19 @@ class StreamerService:
             logger.warning("past_trades_not_served", extra={"reason": refused.reason})
 
     def _enough(self) -> bool:
-        return self._stopping.is_set() or (self._held is not None and len(self._held) >= HELD_MESSAGES)
+        return not self._owning or self._stopping.is_set() or self._held_messages >= HELD_MESSAGES
 
     # --- messages and actions -----------------------------------------------------------------------------------
-    def _on_message(self, data: bytes, recv_ms: int) -> None:
+    def _on_messages(self, batch: list[bytes], recv_ms: int) -> None:
         if self._held is not None:
-            self._held.append((data, recv_ms))
+            self._held.append((batch, recv_ms))
+            self._held_messages += len(batch)
         else:
-            self._receive(data, recv_ms)
+            self._receive(batch, recv_ms)
 
-    def _receive(self, data: bytes, recv_ms: int) -> None:
+    def _receive(self, batch: list[bytes], recv_ms: int) -> None:
         try:
-            actions = self.session.receive(data, recv_ms)
+            actions = self.session.receive_many(batch, recv_ms)
         except Exception:  # one message must not stop the others; the count shows that ours is the fault
             self._internal_errors += 1
             if self._internal_errors == 1:
@@ -291,19 +355,45 @@ class StreamerService:
         for action in actions:
             if isinstance(action, EmitSignal):
                 self._signals[action.signal.detector.value] += 1
-                self._worker.offer(Job("signal", partial(self._alerts.handle, action.signal)))
+                self._worker.offer(Job("signal", partial(self._say, action.signal)))
             elif isinstance(action, StoreWindows):
-                self._worker.offer(Job("windows", partial(self._windows.put_many, action.verdicts)))
+                symbols = dict.fromkeys(verdict.window.symbol for verdict in action.verdicts)
+                self._save(action.verdicts, self.session.take_dirty(symbols))
             elif isinstance(action, FitModel):
                 if fit_now:
                     self._install(action.symbol, action.request.fit(), action.request)
                 else:
                     self._fitter.submit(action)
             elif isinstance(action, FillGap):
-                self._filler.submit(action.gap)
+                self._fill_later(action.gap)
             elif isinstance(action, Reconnect):
                 for supervisor, _, _ in self._supervisors:
                     supervisor.renew(action.reason)
+
+    def _say(self, signal: Signal) -> None:
+        """Hand a signal on while the lease is surely ours; a streamer that slept leaves it to its successor."""
+        if self.ownership.fresh or self.ownership.confirm():
+            self._alerts.handle(signal)
+        else:
+            self._left["signal"] += 1
+
+    def _fill_later(self, gap: Gap) -> None:
+        """Ask for what is still missing when the ids have had time to come by themselves."""
+
+        def ask() -> None:
+            for part in self.session.parser.missing_of(gap):
+                self._filler.submit(part)
+
+        if self._loop is None or self._stopping.is_set():
+            return
+        try:
+            running = asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            running = False
+        if running:
+            self._loop.call_later(FILL_AFTER_S, ask)
+        else:
+            self._on_loop(lambda: self._fill_later(gap))
 
     def _fitted(self, symbol: str, model: FlatForest | None, request: FitRequest) -> None:
         if model is None:
@@ -319,7 +409,7 @@ class StreamerService:
         self._on_loop(lambda: self._execute(self.session.fill(trades)))
 
     def _give_up(self, gap: Gap) -> None:
-        self._on_loop(lambda: self.session.parser.abandon(gap))
+        self._on_loop(lambda: self._execute(self.session.abandon(gap)))
 
     def _on_loop(self, call: Callable[[], object]) -> None:
         if self._loop is not None and not self._stopping.is_set() and not self._loop.is_closed():
@@ -334,7 +424,11 @@ class StreamerService:
             if self._held is None:
                 self._execute(self.session.tick())
                 self._watch(now_s)
-                self._checkpoint(now_s)
+                self._probe(now_s)
+                self._save((), self._first_positions())
+                memories = self.session.take_memories()
+                if memories:
+                    self._worker.offer(Job("memory", partial(self._checkpoints.save_memories, memories), keep=False))
             self._beat()
             self._rate = [*self._rate[-20:], (now_s, self.session.trades)]
             if self._progress is not None and now_s - told_s >= 1.0:
@@ -354,24 +448,68 @@ class StreamerService:
                 supervisor.replace(f"silent: {silence.stream}")
                 watchdog.replaced(now_s)
 
-    def _checkpoint(self, now_s: float) -> None:
-        """Take every changed symbol once in CHECKPOINT_S, a few at a time, so that no tick takes long."""
-        if not self._checkpoint_due and now_s - self._checkpointed_s >= CHECKPOINT_S:
-            self._checkpointed_s = now_s
-            self._checkpoint_due = list(self.session.symbols)
-        if self._checkpoint_due and not self._worker.behind:
-            share = max(1, round(len(self.session.symbols) * 2 * TICK_S / CHECKPOINT_S))
-            taken, self._checkpoint_due = self._checkpoint_due[:share], self._checkpoint_due[share:]
-            self._save(self.session.take_dirty(taken))
+        self._watch_lag(now_s)
 
-    def _save(self, snapshots: dict[str, dict[str, Any]]) -> None:
-        if snapshots:
-            self._worker.offer(Job("checkpoint", lambda: self._checkpoints.save(snapshots)))
+    def _first_positions(self) -> dict[str, dict[str, Any]]:
+        """Return the snapshots of symbols that have traded and never had a position stored: the next one would only
+        come with a closed window, and a kill before it would lose what was found since the start."""
+        begun = [symbol for symbol in self._unsaved if self.session.position(symbol)[0] is not None]
+        snapshots = self.session.take_dirty(begun) if begun else {}
+        self._unsaved.difference_update(snapshots)
+        return snapshots
+
+    @property
+    def _fresh_data(self) -> bool:
+        """Trades have come since the last look: an old lag of a silent feed says nothing."""
+        before, self._recv_before = self._recv_before, self.session.newest_recv_ms
+        return self._recv_before != before
+
+    def _watch_lag(self, now_s: float) -> None:
+        """Drop a stream that stays too far behind: what it holds is fetched over REST, which is faster."""
+        lag_ms = self.session.lag_ms
+        # Behind what it has been: the clocks of a recording and of this machine may be years apart.
+        self._least_lag_ms = min(lag_ms, self._least_lag_ms) if self.session.newest_recv_ms else self._least_lag_ms
+        if lag_ms - self._least_lag_ms <= LAG_MS or not self._fresh_data:
+            self._lag_since_s = None
+        elif self._lag_since_s is None:
+            self._lag_since_s = now_s
+        elif now_s - self._lag_since_s > LAG_S:
+            self._lag_since_s = None
+            self._lag_drops += 1
+            self._least_lag_ms = _NO_LAG_MS
+            logger.warning("stream_behind", extra={"lag_ms": lag_ms})
+            for supervisor, _, _ in self._supervisors:
+                supervisor.replace("behind")
+
+    def _probe(self, now_s: float) -> None:
+        """Ask over REST about symbols that have not traded since their connection broke."""
+        unsure = self.session.unsure()
+        if not unsure or any(supervisor.state != "live" for supervisor, _, _ in self._supervisors):
+            self._probed_s = now_s
+        elif now_s - self._probed_s >= PROBE_AFTER_S:
+            self._probed_s = now_s
+            for symbol, last_id in unsure[:20]:
+                sure = partial(self._on_loop, partial(self.session.trust, symbol, last_id))
+                self._filler.probe(self._market, symbol, self.session.kind, last_id, sure)
+
+    def _save(self, verdicts: Sequence[WindowVerdict], snapshots: dict[str, dict[str, Any]]) -> None:
+        """Queue closed windows and positions, behind the signals of the trades that they cover."""
+        if verdicts or snapshots:
+            lease = self.ownership.lease
+            self._worker.offer(Job("windows", lambda: self._store(verdicts, snapshots, lease)))
+
+    def _store(
+        self, verdicts: Sequence[WindowVerdict], snapshots: dict[str, dict[str, Any]], lease: Lease | None
+    ) -> None:
+        if lease is None or not self._checkpoints.save(verdicts, snapshots, lease):
+            self._left["windows"] += 1
+            if self._lost is not None:
+                self._on_loop(self._lost.set)
 
     def _beat(self, *, final: bool = False) -> None:
         """Write a heartbeat if messages came since the last one: a feed without data goes stale by itself."""
         session, now_ms = self.session, self._clock.now_ms()
-        messages = session.messages + (len(self._held) if self._held is not None else 0)
+        messages = session.messages + self._held_messages
         due = now_ms - self._beat_ms >= self._settings.streamer.heartbeat_seconds * 1000
         if not final and (not due or messages == self._beat_messages):
             return
@@ -386,6 +524,7 @@ class StreamerService:
             "windows": session.windows,
             "models": session.models,
             "gaps": session.gaps,
+            "missing": session.missing,
         }
         # `keep` is False: the next beat makes up for one that storage did not take.
         self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))
@@ -395,6 +534,7 @@ class StreamerService:
         now_s = time.monotonic()
         return judge(
             running=self._running,
+            standby=self._running and not self._owning,
             warming=self._held is not None,
             messages=self.session.messages,
             connected=bool(self._supervisors) and all(s.state == "live" for s, _, _ in self._supervisors),
@@ -430,6 +570,12 @@ class StreamerService:
             "queued": self._worker.pending,
             "not_stored": dict(self._worker.failed + self._worker.dropped),
             "internal_errors": self._internal_errors,
+            "takeovers": self._takeovers,
+            "refused_writes": self._checkpoints.refused,
+            "left_to_successor": dict(self._left),
+            "dropped_for_lag": self._lag_drops,
+            "filled": self._filler.fetched,
+            "given_up": dict(self._filler.given_up),
             "error": str(self._error) if self._error is not None else self._worker.error,
         }
 

@@ -11,12 +11,12 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Protocol
 
 from shared.errors import Blocked, ExchangeError, RateLimited, RestrictedLocation
 from shared.exchange.binance.endpoints import ConnectionPlan
-from streamer.connection import Connection, Connector, OnMessage
+from streamer.connection import Connection, Connector, OnMessages
 
 logger = logging.getLogger(__name__)
 
@@ -38,26 +38,28 @@ class Attempts(Protocol):
 class _Gate:
     """Stands between a connection and the session: forwards, or holds messages until it is this one's turn."""
 
-    def __init__(self, forward: OnMessage, *, held: bool) -> None:
+    def __init__(self, forward: OnMessages, *, held: bool) -> None:
         self._forward = forward
-        self._held: list[tuple[bytes, int]] | None = [] if held else None
+        self._held: list[tuple[list[bytes], int]] | None = [] if held else None
+        self._messages = 0
         self.first = asyncio.Event()
 
-    def __call__(self, data: bytes, recv_ms: int) -> None:
+    def __call__(self, batch: list[bytes], recv_ms: int) -> None:
         if self._held is None:
-            self._forward(data, recv_ms)
+            self._forward(batch, recv_ms)
             return
         self.first.set()
-        self._held.append((data, recv_ms))
+        self._messages += len(batch)
+        self._held.append((batch, recv_ms))
 
     @property
     def full(self) -> bool:
-        return self._held is not None and len(self._held) >= HELD_MESSAGES
+        return self._held is not None and self._messages >= HELD_MESSAGES
 
     def open(self) -> None:
         held, self._held = self._held or [], None
-        for data, recv_ms in held:
-            self._forward(data, recv_ms)
+        for batch, recv_ms in held:
+            self._forward(batch, recv_ms)
 
 
 class Supervisor:
@@ -70,25 +72,29 @@ class Supervisor:
         self,
         plan: ConnectionPlan,
         connector: Connector,
-        on_message: OnMessage,
+        on_messages: OnMessages,
         *,
         attempts: Attempts,
         renew_s: float,
         overlap_s: float = OVERLAP_S,
+        on_break: Callable[[], None] = lambda: None,
         now_s: Callable[[], float] = time.monotonic,
         rng: Callable[[], float] = random.random,
     ) -> None:
         self._plan = plan
         self._connector = connector
-        self._on_message = on_message
+        self._on_messages = on_messages
         self._attempts = attempts
         self._renew_s = renew_s
         self._overlap_s = overlap_s
+        self._on_break = on_break
         self._now_s = now_s
         self._rng = rng
         self._replace = asyncio.Event()
         self._renew = asyncio.Event()
         self._open: set[Connection] = set()
+        self._commands: list[str] = []
+        self._commanding: asyncio.Task[None] | None = None
         self.state = "connecting"
         self.error: str | None = None
         self.connects = 0
@@ -102,6 +108,20 @@ class Supervisor:
         """Drop the connection now and open another: it is open but deaf."""
         self.last_reason = reason
         self._replace.set()
+
+    def replan(self, plan: ConnectionPlan, commands: Iterable[str]) -> None:
+        """Carry other streams from now on: the commands change the open connection, the plan every later one."""
+        self._plan = plan
+        self._commands.extend(commands)
+        if self._commands and (self._commanding is None or self._commanding.done()):
+            self._commanding = asyncio.create_task(self._command(), name="stream-commands")
+
+    async def _command(self) -> None:
+        while self._commands:
+            command = self._commands.pop(0)
+            for connection in list(self._open):
+                connection.send(command)
+            await asyncio.sleep(COMMAND_INTERVAL_S)
 
     def renew(self, reason: str) -> None:
         """Open the next connection first, then let this one go: it will end soon."""
@@ -117,7 +137,7 @@ class Supervisor:
             if carrying.done():
                 carrying.result()  # a broken invariant: let it stop the process
         finally:
-            await _cancelled(carrying, stopping)
+            await _cancelled(carrying, stopping, *([self._commanding] if self._commanding else []))
             for connection in list(self._open):
                 await connection.close()
 
@@ -128,6 +148,7 @@ class Supervisor:
             self._renew.clear()
             reason = await self._carry(connection)
             self.state = "connecting"
+            self._on_break()
             self.connected.clear()
             self.reconnects += 1
             logger.warning("stream_ended", extra={"reason": reason})
@@ -141,7 +162,7 @@ class Supervisor:
                 await asyncio.sleep(delay)
             self.state = "connecting"
             try:
-                connection = await self._opened(_Gate(self._on_message, held=False))
+                connection = await self._opened(_Gate(self._on_messages, held=False))
             except ExchangeError as exc:
                 await self._refused(exc)
                 continue
@@ -196,7 +217,7 @@ class Supervisor:
 
     async def _renewed(self, old: Connection, old_closed: asyncio.Task[str]) -> Connection | None:
         """Open the successor, let the two overlap, switch. None: it could not be opened, the old one stays."""
-        gate = _Gate(self._on_message, held=True)
+        gate = _Gate(self._on_messages, held=True)
         delay = self._attempts.next_delay(self._now_s(), self._rng)
         await asyncio.wait((old_closed,), timeout=delay)
         if old_closed.done():

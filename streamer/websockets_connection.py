@@ -16,7 +16,7 @@ from streamer.connection import (
     MAX_MESSAGE_BYTES,
     OPEN_TIMEOUT_S,
     Connection,
-    OnMessage,
+    OnMessages,
     handshake_refused,
 )
 
@@ -24,9 +24,9 @@ from streamer.connection import (
 class WebsocketsConnection:
     """See `Connection`. A task reads; it ends with the connection."""
 
-    def __init__(self, client: ClientConnection, on_message: OnMessage, now_ms: Callable[[], int]) -> None:
+    def __init__(self, client: ClientConnection, on_messages: OnMessages, now_ms: Callable[[], int]) -> None:
         self._client = client
-        self._on_message = on_message
+        self._on_messages = on_messages
         self._now_ms = now_ms
         self._deaf = False
         self._reader = asyncio.create_task(self._read(), name="stream-reader")
@@ -62,7 +62,7 @@ class WebsocketsConnection:
                 message = await self._client.recv(decode=False)
                 if self._deaf:
                     return "closed by us"
-                self._on_message(message, self._now_ms())
+                self._on_messages([message], self._now_ms())
         except ConnectionClosed as exc:
             return f"closed by the exchange ({exc.rcvd.code})" if exc.rcvd is not None else "connection lost"
 
@@ -74,7 +74,7 @@ class WebsocketsConnector:
         self._now_ms = now_ms
         self._ssl_context = ssl_context
 
-    async def __call__(self, url: str, on_message: OnMessage) -> Connection:
+    async def __call__(self, url: str, on_messages: OnMessages) -> Connection:
         try:
             client = await connect(
                 url,
@@ -91,4 +91,4 @@ class WebsocketsConnector:
             raise handshake_refused(exc.response.status_code, exc.response.headers.get("Retry-After")) from exc
         except (InvalidHandshake, InvalidURI, OSError, TimeoutError, EOFError) as exc:
             raise ExchangeUnavailable(f"the stream could not be opened: {type(exc).__name__}") from exc
-        return WebsocketsConnection(client, on_message, self._now_ms)
+        return WebsocketsConnection(client, on_messages, self._now_ms)

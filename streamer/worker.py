@@ -62,6 +62,13 @@ class Worker:
             self._changed.notify()
         return True
 
+    def drop(self) -> None:
+        """Let go of everything that waits, counted: it is another's now."""
+        with self._changed:
+            for job in self._jobs:
+                self.dropped[job.kind] += 1
+            self._jobs.clear()
+
     @property
     def pending(self) -> int:
         return len(self._jobs)
@@ -96,7 +103,7 @@ class Worker:
                 job = self._jobs[0]
             finished = self._attempt(job)
             with self._changed:
-                if self._jobs and self._jobs[0] is job:
+                if self._jobs and self._jobs[0] is job:  # else it was dropped meanwhile
                     self._jobs.popleft()
             if not finished:
                 return

@@ -63,7 +63,7 @@
     const stop = new AbortController(), timer = setTimeout(() => stop.abort(), 10000);
     try {
       const answer = await fetch(url, { headers, cache: "no-store", signal: stop.signal });
-      if (answer.status === 304 && before) return before.data;
+      if (answer.status === 304 && before) { await answer.text(); return before.data; }
       const data = await answer.json();
       if (!answer.ok) throw new Refused(data.error || "status " + answer.status);
       if (known.size > 200) known.clear();
@@ -78,13 +78,26 @@
     const answer = await fetch(url, { method, headers, body: body ? JSON.stringify(body) : undefined });
     if (!answer.ok) throw new Refused((await answer.json()).error);
   }
-  const panel = (id, work) => async () => {
-    try { await work(); }
-    catch (error) {
-      const said = error instanceof Refused ? error.message : "no answer from the server";
-      note(id, "error", said.charAt(0).toUpperCase() + said.slice(1) + " — asking again every 5 s.");
-      if (!(error instanceof Refused) && !(error instanceof TypeError) && error.name !== "AbortError") console.error(error);
-    }
+  /** One run at a time: a call during a run makes it run once more, so that no two draw the same panel. */
+  const panel = (id, work) => {
+    let running = null, again = false;
+    const once = async () => {
+      try { await work(); }
+      catch (error) {
+        const said = error instanceof Refused ? error.message : "no answer from the server";
+        note(id, "error", said.charAt(0).toUpperCase() + said.slice(1) + " — asking again every 5 s.");
+        if (!(error instanceof Refused) && !(error instanceof TypeError) && error.name !== "AbortError") console.error(error);
+      }
+    };
+    const runs = async () => {
+      do { again = false; await once(); } while (again);
+      running = null;
+    };
+    return () => {
+      if (running) again = true;
+      else running = runs();
+      return running;
+    };
   };
 
   // --- health -----------------------------------------------------------------------------------------------
@@ -183,6 +196,7 @@
     chart.candles.setData(all);
     chart.volume.setData(all.map(({ time, value }) => ({ time, value })));
     drawn = { count: 0, ms: 0, first: performance.now() - began };
+    if (all.length && !root.dataset.barsMs) root.dataset.barsMs = num(performance.now(), 0);
   }
   function addBar(bar) {
     const began = performance.now(), last = bars[bars.length - 1];
@@ -515,7 +529,7 @@
   }
   function theme(name) {
     root.dataset.theme = name;
-    $("theme").setAttribute("aria-pressed", String(name === "light"));
+    $("theme").textContent = name === "light" ? "Switch to dark" : "Switch to light";
     if (universe) { paintChart(); if (chart && bars.length) loadMarkers(false).catch(() => {}); }
   }
   $("theme").addEventListener("click", () => {

@@ -79,7 +79,9 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     from shared.settings_loader import load_settings
     from shared.times import iso_utc
 
-    settings = override(load_settings(arguments.config).settings, dict(_pair("--set", text) for text in arguments.set))
+    asked = {"pump.enabled": "true"} if "pump" in (arguments.detector or ()) else {}  # off by default
+    changes = {**asked, **dict(_pair("--set", text) for text in arguments.set)}
+    settings = override(load_settings(arguments.config).settings, changes)
     sweeps = [(name, values.split(",")) for name, values in (_pair("--sweep", text) for text in arguments.sweep)]
     labels = read_labels(Path(arguments.labels), arguments.time_column) if arguments.labels else None
     warmup = arguments.warmup or ("6h" if labels is not None else "0s")

@@ -34,10 +34,20 @@ def messengers(
     read = read or (lambda name, setting: read_secret(name, setting, region=region))
     found: list[Channel] = []
     if settings.alerts.telegram.enabled:
-        found.append(telegram(settings, clock, table, read, picture))
+        queue_url = settings.aws.telegram_queue_url
+        found.append(queued(queue_url, region) if queue_url else telegram(settings, clock, table, read, picture))
     if settings.alerts.webhook.enabled:
         found.append(webhook(settings, clock, read))
     return found
+
+
+def queued(queue_url: str, region: str | None) -> Channel:
+    """Build what stands in for Telegram on AWS: `functions/telegram.py` sends what lands in the queue."""
+    import boto3
+
+    from shared.alerts.channels.queued import QueueChannel
+
+    return QueueChannel(boto3.client("sqs", region_name=region), queue_url, "telegram")
 
 
 def telegram(

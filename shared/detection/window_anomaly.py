@@ -13,6 +13,7 @@ import numpy as np
 from shared.detection.calibration import PacedQuantile
 from shared.detection.forest import FlatForest, FloatArray, fit_forest
 from shared.detection.reading import Detector, Signal, Status
+from shared.detection.records import Record
 from shared.market.model import Market, Window
 from shared.settings import WindowAnomalySettings
 from shared.times import iso_utc
@@ -28,7 +29,8 @@ class WindowVerdict:
 
     `score` is scikit-learn's `decision_function` with its default offset, `score_samples` + 0.5: in [-0.5, 0.5),
     lower is more anomalous, as in the recorded windows file. None before the first model and for windows that
-    cannot be scored. `threshold` and `prediction` (-1 anomaly, 1 normal) are None while warming as well.
+    cannot be scored. `record_hours`: of an anomaly, the hours since a score as low; None where none is remembered.
+    `threshold` and `prediction` (-1 anomaly, 1 normal) are None while warming as well.
     """
 
     window: Window
@@ -36,6 +38,7 @@ class WindowVerdict:
     threshold: float | None
     prediction: Literal[-1, 1] | None
     status: Status
+    record_hours: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Return the exported columns; the timestamp is the window's end, missing values are empty text."""
@@ -96,6 +99,7 @@ class WindowAnomalyDetector:
         self.skipped = 0  # windows neither scored nor learnt
         self._learnt = 0
         self._asked_after: int | None = None
+        self._record = Record(settings.alert_record_hours)
         self._level: tuple[float, ...] | None = None
         self._buffer: deque[tuple[float, ...]] = deque(maxlen=settings.buffer)
         self._quantile = PacedQuantile(settings.alert_rate, settings.calibration_scores, settings.calibration_min)
@@ -104,24 +108,43 @@ class WindowAnomalyDetector:
     def learnt(self) -> int:
         return self._learnt
 
+    @staticmethod
+    def scorable(window: Window) -> bool:
+        """Tell whether a window is judged and learnt at all: complete, not empty, with numbers that are numbers."""
+        return window.complete and window.trade_count >= 1 and all(map(isfinite, window_features(window)))
+
     def step(self, window: Window) -> WindowVerdict:
         """Judge a window, then learn it; an incomplete one or one with bad numbers is neither scored nor learnt."""
-        features = window_features(window)
-        if not window.complete or window.trade_count < 1 or not all(map(isfinite, features)):
+        seen = self.see(window)
+        raw_score = None if seen is None or self.model is None else float(self.model.score((seen,))[0])
+        return self.judge(window, seen, raw_score)
+
+    def see(self, window: Window) -> tuple[float, ...] | None:
+        """Return what the model sees of a window, None of one that is not scored; the first half of `step`.
+
+        Whoever judges many symbols at once calls it for each window in order, asks `score_many`, and calls `judge`.
+        """
+        if not self.scorable(window):
+            return None
+        return self._smooth(window_features(window))
+
+    def judge(self, window: Window, seen: tuple[float, ...] | None, raw_score: float | None) -> WindowVerdict:
+        """Judge a window that was seen, by what the present model's `score` says of it; the second half of `step`."""
+        if seen is None:
             self.skipped += 1
             return WindowVerdict(window, None, None, None, Status.UNSCORABLE)
-        seen = self._smooth(features)
         score = threshold = flagged = None
-        if self.model is not None:
-            score = float(self.model.score((seen,))[0]) + SCORE_OFFSET
+        if raw_score is not None:
+            score = raw_score + SCORE_OFFSET
             threshold = self._quantile.threshold()
             flagged = self._quantile.flags(score)
         self._buffer.append(seen)
         self._learnt += 1
         if flagged is None:
             return WindowVerdict(window, score, None, None, Status.WARMING)
-        if flagged:
-            return WindowVerdict(window, score, threshold, -1, Status.ANOMALY)
+        if flagged and score is not None:
+            hours = self._record.step(-score, window.end_ms)
+            return WindowVerdict(window, score, threshold, -1, Status.ANOMALY, hours)
         return WindowVerdict(window, score, threshold, 1, Status.NORMAL)
 
     def _smooth(self, features: tuple[float, ...]) -> tuple[float, ...]:
@@ -193,6 +216,7 @@ class WindowAnomalyDetector:
             known_ms=window.end_ms + round(self.settings.lateness_seconds * 1000),
             values={**verdict.to_row(), "start": iso_utc(window.start_ms)},
             thresholds={"score": threshold, "alert_rate": self.settings.alert_rate},
+            snapshot={"record_hours": verdict.record_hours, "alert_record_hours": self.settings.alert_record_hours},
             strength=max(1.0, (SCORE_OFFSET - score) / max(SCORE_OFFSET - threshold, 1e-9)),
         )
 
@@ -206,7 +230,29 @@ class WindowAnomalyDetector:
             "level": None if self._level is None else list(self._level),
             "buffer": [list(features) for features in self._buffer],
             "calibration": self._quantile.snapshot(),
+            "record": self._record.snapshot(),
         }
+
+    def counters(self) -> dict[str, int]:
+        """Return what cannot be worked out from the stored windows."""
+        return {"version": 1, "learnt": self._learnt, "fitted_after": self.fitted_after, "skipped": self.skipped}
+
+    def restore_counters(self, state: Mapping[str, Any]) -> None:
+        """Take over the counters of a later moment than the snapshot's, once its windows have been relearnt.
+
+        Raises:
+            ValueError: they are of another version.
+        """
+        if state.get("version") != 1:
+            raise ValueError("unknown version of a window-anomaly snapshot")
+        self._learnt, self.fitted_after, self.skipped = state["learnt"], state["fitted_after"], state["skipped"]
+
+    def relearn(self, features: tuple[float, ...], score: float | None, end_ms: int | None = None) -> None:
+        """Learn a window that was judged before, from its stored row: the state is as the window had left it."""
+        if score is not None and self._quantile.flags(score) and end_ms is not None:
+            self._record.step(-score, end_ms)
+        self._buffer.append(self._smooth(tuple(float(value) for value in features)))
+        self._learnt += 1
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Continue from a snapshot; without a stored model the next fit is due as soon as the buffer allows.
@@ -225,3 +271,5 @@ class WindowAnomalyDetector:
         self._buffer.clear()
         self._buffer.extend(tuple(float(value) for value in features) for features in state["buffer"])
         self._quantile.restore(state["calibration"])
+        if "record" in state:
+            self._record.restore(state["record"])

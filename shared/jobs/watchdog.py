@@ -15,6 +15,7 @@ from shared.settings import Settings
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.signals import decode_signal, encode_signal
+from shared.storage.table import Item
 
 _CHECKPOINT = "watchdog"
 _ATTEMPTS = 5
@@ -45,6 +46,8 @@ class WatchdogReport:
     alerts: int = 0
     held: Mapping[str, int] = field(default_factory=dict)
     skipped: str | None = None
+    streamer_data_age_s: int | None = None
+    """Age of the newest trade that the slowest streamer has seen, seconds; None where none has ever shown itself."""
 
 
 def watched(settings: Settings) -> list[Watched]:
@@ -75,7 +78,9 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
     by the next run, in case this one is killed in between.
     """
     components = watched(deps.settings)
-    seen = _signs_of_life(deps)
+    beats = HeartbeatRepository(deps.table).all()
+    seen = _signs_of_life(deps, beats)
+    data_age_s = _data_age_s(beats, scheduled_ms)
     checkpoints = CheckpointRepository(deps.table)
     for _ in range(_ATTEMPTS):
         known = checkpoints.load(_CHECKPOINT)
@@ -100,14 +105,21 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
                 signals=told.signals,
                 alerts=told.alerts,
                 held=told.held,
+                streamer_data_age_s=data_age_s,
             )
     return WatchdogReport(scheduled_ms, watched=len(components), skipped="state kept changing")
 
 
-def _signs_of_life(deps: Dependencies) -> dict[str, int]:
+def _data_age_s(beats: Mapping[str, Item], now_ms: int) -> int | None:
+    """Return how long ago the slowest streamer's newest trade happened; a streamer writes no beat without data."""
+    newest = [int(str(item.get("last_event_ms") or 0)) for name, item in beats.items() if name.startswith("streamer")]
+    return max(0, now_ms - min(newest)) // 1000 if newest else None
+
+
+def _signs_of_life(deps: Dependencies, beats: Mapping[str, Item]) -> dict[str, int]:
     """Return when each component was last alive; several streamers are as old as the oldest of them."""
     seen: dict[str, int] = {}
-    for name, item in HeartbeatRepository(deps.table).all().items():
+    for name, item in beats.items():
         at_ms = int(str(item["beat_ms"]))
         whole = "streamer" if name.startswith("streamer") else name
         seen[whole] = min(seen.get(whole, at_ms), at_ms)

@@ -77,6 +77,11 @@ class WindowAggregator:
         """The trades that are in a window, closed or open."""
         return self._closed_trades + sum(window.count for window in self._windows.values())
 
+    @property
+    def newest_closed_ms(self) -> int:
+        """The start of the newest closed window; -1 before the first."""
+        return -1 if self._last_closed is None else self._last_closed
+
     def add(self, trade: Trade) -> list[Window]:
         """Take one trade; return the windows that its time closes, oldest first."""
         price, quantity, event_ms = trade.price, trade.quantity, trade.event_ms

@@ -74,7 +74,7 @@ class WindowRepository:
 
     def put_many(self, rows: Iterable[Verdict | Mapping[str, Value]]) -> None:
         """Store verdicts, or rows with at least market, symbol and start_ms. The same window again replaces itself."""
-        self._table.batch_put(self._item(row if isinstance(row, Mapping) else window_row(row)) for row in rows)
+        self._table.batch_put(self.item(row) for row in rows)
 
     def range(
         self,
@@ -114,7 +114,9 @@ class WindowRepository:
             for item in reversed(items)
         ]
 
-    def _item(self, row: Mapping[str, Value]) -> Item:
+    def item(self, verdict: Verdict | Mapping[str, Value]) -> Item:
+        """Return what `put_many` would store, for a transaction with other writes."""
+        row = verdict if isinstance(verdict, Mapping) else window_row(verdict)
         start_ms = row["start_ms"]
         if not isinstance(start_ms, int):
             raise ValueError("start_ms must be an int of epoch milliseconds")

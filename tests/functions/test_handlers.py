@@ -222,9 +222,12 @@ def test_every_function_has_a_lambda_handler() -> None:
 # --- logs and metrics --------------------------------------------------------------------------------------------
 def test_metrics_are_one_line_of_documented_names() -> None:
     out = io.StringIO()
-    publish({"BarsStored": 4, "AlertsMade": 1}, out)
+    publish({"SignalsFound": 4, "AlertsMade": 0, "ComponentsSilent": 0}, out)
     [line] = out.getvalue().splitlines()
-    assert json.loads(line)["BarsStored"] == [4.0]
+    told = json.loads(line)
+    assert told["SignalsFound"] == [4.0]
+    assert told["ComponentsSilent"] == [0.0]  # an alarm takes its absence for trouble
+    assert "AlertsMade" not in told  # a metric costs money in each hour in which it is sent
     with pytest.raises(KeyError, match="Invented"):
         publish({"Invented": 1}, out)
     assert len(METRICS) <= 10
@@ -237,8 +240,8 @@ def test_nothing_is_printed_to_stdout(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "tapewatch-test")
-    volume_spike.make_handler(lambda: trading.deps)(scheduled("2026-01-01T20:00:00Z"), lambda_context)
+    watchdog.make_handler(lambda: trading.deps)(scheduled("2026-01-01T20:00:00Z"), lambda_context)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "ReadingsMade" in captured.err
+    assert "ComponentsSilent" in captured.err
     assert logging.getLogger("tapewatch").handlers

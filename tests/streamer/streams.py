@@ -35,7 +35,9 @@ def settings(**streamer: Any) -> Settings:
             calibration_scores=100,
             calibration_min=15,
         ),
-        streamer=StreamerSettings(**{"warmup_trades": False, "heartbeat_seconds": 0.2, **streamer}),
+        streamer=StreamerSettings(
+            **{"warmup_trades": False, "heartbeat_seconds": 0.2, "lease_seconds": 1.0, **streamer}
+        ),
     )
 
 

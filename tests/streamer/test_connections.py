@@ -32,7 +32,9 @@ def test_messages_arrive_whole_and_stamped(make: Make) -> None:
     async def body() -> None:
         got: list[tuple[bytes, int]] = []
         async with Feed(_chatter) as feed:
-            connection = await make(lambda: 77)(feed.url, lambda data, recv_ms: got.append((data, recv_ms)))
+            connection = await make(lambda: 77)(
+                feed.url, lambda batch, recv_ms: got.extend((data, recv_ms) for data in batch)
+            )
             await until(lambda: len(got) == 3)
             connection.send("hello")
             await until(lambda: feed.received == ["hello"])
@@ -54,7 +56,7 @@ def test_an_aborted_connection_is_silent_at_once(make: Make) -> None:
     async def body() -> None:
         got: list[bytes] = []
         async with Feed(flood) as feed:
-            connection = await make(lambda: 0)(feed.url, lambda data, recv_ms: got.append(data))
+            connection = await make(lambda: 0)(feed.url, lambda batch, recv_ms: got.extend(batch))
             await until(lambda: len(got) > 100)
             connection.abort()
             before = len(got)

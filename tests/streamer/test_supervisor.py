@@ -31,7 +31,7 @@ class Rig:
         self.supervisor = Supervisor(
             ConnectionPlan(feed.url + "/stream", ("btcusdt@trade",), commands),
             make(lambda: 0),
-            lambda data, recv_ms: self.got.append(int(data)),
+            lambda batch, recv_ms: self.got.extend(map(int, batch)),
             attempts=self.budget,
             renew_s=renew_s,
             overlap_s=0.2,

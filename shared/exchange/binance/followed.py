@@ -55,6 +55,19 @@ class FollowedTrades:
             for first, last in follower.gaps()
         ]
 
+    def missing_of(self, gap: Gap) -> list[Gap]:
+        """Return what is still open of a hole."""
+        follower = dict(self._tables())[gap.kind].get(gap.symbol)
+        return [
+            Gap(gap.market, gap.symbol, gap.kind, max(first, gap.first_id), min(last, gap.last_id))
+            for first, last in (follower.gaps() if follower else ())
+            if first <= gap.last_id and last >= gap.first_id
+        ]
+
+    def follower(self, kind: TradeKind, symbol: str) -> IdFollower | None:
+        """Return what follows the ids of a symbol; None before its first."""
+        return (self._trades if kind is TradeKind.TRADE else self._agg_trades).get(symbol)
+
     def abandon(self, gap: Gap) -> int:
         """Give up what is still missing of a hole that cannot be filled; return how many ids were given up."""
         follower = dict(self._tables())[gap.kind].get(gap.symbol)
@@ -79,6 +92,10 @@ class FollowedTrades:
             follower = tables[gap.kind].get(gap.symbol)
             if follower is not None:
                 follower.expect(gap.first_id, gap.last_id)
+
+    def forget(self, kind: TradeKind, symbol: str) -> None:
+        """Follow a symbol no longer."""
+        (self._trades if kind is TradeKind.TRADE else self._agg_trades).pop(symbol, None)
 
     def _follow(self, kind: TradeKind, symbol: str, id_: int) -> tuple[list[StreamEvent], bool]:
         """Step the ids; return what must stand before the trade, and whether the trade is to be delivered."""

@@ -98,6 +98,16 @@ class StreamParser(FollowedTrades):
             return [draft]
         return self._other(data, recv_ms)
 
+    @property
+    def combined(self) -> bool:
+        """The last trade came wrapped by a combined stream."""
+        return self._combined
+
+    @property
+    def future_ms(self) -> int:
+        """How much later than its receipt a trade may be, without a closer look."""
+        return self._future_ms
+
     # --- everything else ----------------------------------------------------------------------------------
     def _other(self, data: bytes | str, recv_ms: int) -> list[StreamEvent]:
         """Parse what the hot path did not take: other kinds, jumps in the ids, odd values, broken messages."""

@@ -56,6 +56,18 @@ class TradeFrame(msgspec.Struct, gc=False):
     data: WireTrade | WireAggTrade
 
 
+class OnlyTradeFrame(msgspec.Struct, gc=False):
+    """A combined stream's `trade` and nothing else."""
+
+    data: WireTrade
+
+
+class OnlyAggTradeFrame(msgspec.Struct, gc=False):
+    """A combined stream's `aggTrade` and nothing else."""
+
+    data: WireAggTrade
+
+
 class Envelope(msgspec.Struct):
     """Whatever may stand at the top of a frame; unset is not the same as null."""
 
@@ -82,6 +94,10 @@ class Head(msgspec.Struct):
 
 combined_trade: msgspec.json.Decoder[TradeFrame] = msgspec.json.Decoder(TradeFrame, strict=False)
 raw_trade: msgspec.json.Decoder[WireTrade | WireAggTrade] = msgspec.json.Decoder(WireTrade | WireAggTrade, strict=False)
+combined_trade_lines: msgspec.json.Decoder[OnlyTradeFrame] = msgspec.json.Decoder(OnlyTradeFrame, strict=False)
+combined_agg_trade_lines: msgspec.json.Decoder[OnlyAggTradeFrame] = msgspec.json.Decoder(
+    OnlyAggTradeFrame, strict=False
+)
 envelope: msgspec.json.Decoder[Envelope] = msgspec.json.Decoder(Envelope)
 head: msgspec.json.Decoder[Head] = msgspec.json.Decoder(Head)
 array: msgspec.json.Decoder[list[msgspec.Raw]] = msgspec.json.Decoder(list[msgspec.Raw])

@@ -1,0 +1,78 @@
+"""A channel that stands behind a queue on AWS: what it takes is sent on by a function of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
+
+from shared.alerts.channels.channel import Receipt
+from shared.alerts.digest import Digest, DigestKind
+from shared.alerts.model import Alert, Severity
+from shared.errors import DeliveryError
+
+if TYPE_CHECKING:
+    from mypy_boto3_sqs import SQSClient
+
+
+@dataclass(frozen=True, slots=True)
+class QueueChannel:
+    """Hand alerts and digests to an SQS queue; `name` is the name of the channel at its other end."""
+
+    client: SQSClient
+    queue_url: str
+    name: str
+
+    @property
+    def fingerprint(self) -> str:
+        return self.queue_url
+
+    def send(self, alert: Alert) -> Receipt:
+        """Queue one alert.
+
+        Raises:
+            DeliveryError: the queue did not say that it took it.
+        """
+        return Receipt(self._put({"alert": alert.to_json()}))
+
+    def send_digest(self, digest: Digest) -> None:
+        """Queue many alerts as one message.
+
+        Raises:
+            DeliveryError: as of `send`.
+        """
+        self._put({"digest": digest.to_json()})
+
+    def _put(self, body: Mapping[str, Any]) -> str:
+        try:
+            answer = self.client.send_message(QueueUrl=self.queue_url, MessageBody=msgspec.json.encode(body).decode())
+        except (ClientError, BotoCoreError, ResponseParserError) as exc:
+            raise DeliveryError(f"the queue of {self.name} did not take the alert: {type(exc).__name__}") from exc
+        return str(answer.get("MessageId", ""))
+
+
+def unpack(text: str) -> Alert | Digest:
+    """Read a message of the queue back.
+
+    Raises:
+        ValueError: it is neither an alert nor a digest.
+    """
+    try:
+        body = msgspec.json.decode(text)
+        if "alert" in body:
+            return Alert.from_json(body["alert"])
+        told = body["digest"]
+        return Digest(
+            digest_id=str(told["digest_id"]),
+            kind=DigestKind(told["kind"]),
+            alerts=(),  # the text says what there is to say
+            title=str(told["title"]),
+            text=str(told["text"]),
+            severity=Severity(told["severity"]),
+        )
+    except (msgspec.DecodeError, KeyError, TypeError, ValueError) as exc:
+        raise ValueError(f"not an alert and not a digest: {type(exc).__name__}") from exc

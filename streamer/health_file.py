@@ -1,0 +1,30 @@
+"""Leaves a sign on disk that trades are flowing, for the container's health check (`streamer/health_check.py`)."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+VARIABLE = "TAPEWATCH_HEALTH_FILE"
+DEFAULT = "/tmp/tapewatch-health.json"  # noqa: S108 - the only place that a container with a read-only root can write
+
+
+class HealthFile:
+    """Called with the service's status about once a second; writes when it was called and when trades last came."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self._path = Path(path or os.environ.get(VARIABLE, DEFAULT))
+        self._trades = -1
+        self._moved_s = time.time()
+
+    def __call__(self, status: dict[str, Any]) -> None:
+        now_s = time.time()
+        if status.get("trades") != self._trades:
+            self._trades, self._moved_s = int(status.get("trades") or 0), now_s
+        body = {"written_s": now_s, "moved_s": self._moved_s, "state": status.get("state")}
+        temporary = self._path.with_suffix(".new")
+        temporary.write_text(json.dumps(body), encoding="ascii")
+        temporary.replace(self._path)  # a reader sees the old one or the new one, never half of one

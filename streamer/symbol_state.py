@@ -1,0 +1,127 @@
+"""One symbol's state machines, its position in the stream, and what waits for missing ids."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from shared.detection.pump import PumpDetector
+from shared.detection.trade_spike import TradeSpikeDetector
+from shared.detection.window_anomaly import WindowAnomalyDetector
+from shared.exchange.binance.ids import IdFollower
+from shared.market.model import Market, Trade
+from shared.market.windows import WindowAggregator, WindowConfig
+from shared.settings import Settings
+
+SNAPSHOT_VERSION = 2
+_NEVER = -1  # no trade's time is below it: the batch loop leaves such a symbol to the careful path
+
+
+class SymbolState:
+    """Detectors are given trades in the order of their ids, each once, whatever order they came in.
+
+    `last_id` is the position: everything up to it has been given to the detectors or given up. Trades behind a hole
+    wait in `waiting` (None: a poison value, whose id counts and whose content goes nowhere).
+
+    `follower`, `window`, `lo` and `hi` are the batch loop's: a trade of the next id whose time lies in [lo, hi)
+    belongs to `window`, closes none and has nothing waiting before it. Whatever changes the state sets `hi` to -1.
+    """
+
+    __slots__ = (
+        "add", "aggregator", "anomaly", "aside", "changes", "follower", "hi", "hole_from_ms", "last_id", "last_ms",
+        "lo", "lost", "pump", "remembered", "restored", "seen", "spike", "step", "symbol", "taken", "unsure", "waiting",
+        "window",
+    )  # fmt: skip
+
+    def __init__(self, settings: Settings, market: Market, symbol: str) -> None:
+        anomaly = settings.window_anomaly
+        config = WindowConfig(
+            window_ms=anomaly.window_seconds * 1000, lateness_ms=round(anomaly.lateness_seconds * 1000)
+        )
+        self.symbol = symbol
+        self.aggregator = WindowAggregator(market, symbol, config)
+        self.anomaly = WindowAnomalyDetector(anomaly, market, symbol) if anomaly.enabled else None
+        self.spike = TradeSpikeDetector(settings.trade_spike, market, symbol) if settings.trade_spike.enabled else None
+        self.pump = PumpDetector(settings.pump, market, symbol) if settings.pump.enabled else None
+        self.add = self.aggregator.add  # bound once: they are called for every trade
+        self.step = self.spike.step if self.spike is not None else None
+        self.seen = 0  # trades used since the start
+        self.aside = 0  # poison values: signs of life, of no use
+        self.changes = 0  # everything else that changed the state
+        self.taken = 0  # seen + changes when the last snapshot was taken
+        self.remembered = 0  # windows learnt when the detector's memory was last taken
+        self.last_id = -1  # -1: none yet
+        self.last_ms = 0  # newest trade time, exchange
+        self.waiting: dict[int, Trade | None] = {}
+        self.lost: list[tuple[int, int]] = []  # ids given up and not yet passed, ascending
+        self.hole_from_ms: int | None = None  # ids up to the position are lost; the next trade bounds the hole
+        self.unsure = False  # the connection broke: trades may be missing that nothing has shown yet
+        self.restored = False  # continues from a stored position: what came since then was never signalled
+        self.follower: IdFollower | None = None
+        self.window: Any = None
+        self.lo, self.hi = 0, _NEVER
+
+    def refresh(self, follower: IdFollower | None) -> None:
+        """Work out when the batch loop may take this symbol's next trades itself."""
+        self.lo, self.hi = 0, _NEVER
+        aggregator, window = self.aggregator, self.aggregator._newest
+        if (
+            self.pump is not None  # it wants every trade by itself: such a symbol takes the careful path
+            or follower is None
+            or window is None
+            or window.last_id is None
+            or self.waiting
+            or self.unsure
+            or self.hole_from_ms is not None
+            or follower.newest != self.last_id
+            or window.last_id > self.last_id
+        ):
+            return
+        self.follower, self.window = follower, window
+        self.lo, self.hi = window.start, min(window.end, aggregator._close_at)
+
+    def catch_up(self) -> None:
+        """Tell the aggregator the time that the batch loop has kept for it."""
+        self.hi = _NEVER
+        if self.aggregator._horizon < self.last_ms:
+            self.aggregator._horizon = self.last_ms
+
+    def next_lost(self) -> int | None:
+        """Return the last id of the lost stretch that begins at the position; None when the next id may still come."""
+        for first, last in self.lost:
+            if first <= self.last_id + 1 <= last:
+                return last
+        return None
+
+    def give_up(self, first_id: int, last_id: int) -> None:
+        self.lost.append((first_id, last_id))
+
+    # --- kept across restarts -----------------------------------------------------------------------------------
+    def snapshot(self, kind: str) -> dict[str, Any]:
+        """Return everything but the anomaly detector's memory, which `memory` has; ready for msgpack, 1 to 3 KB."""
+        if self.aggregator._horizon < self.last_ms:
+            self.aggregator._horizon = self.last_ms
+        return {
+            "version": SNAPSHOT_VERSION,
+            "kind": kind,
+            "last_id": self.last_id,
+            "last_ms": self.last_ms,
+            "hole_from_ms": self.hole_from_ms,
+            "aggregator": self.aggregator.snapshot(),
+            "spike": self.spike.snapshot() if self.spike is not None else None,
+            "anomaly": self.anomaly.counters() if self.anomaly is not None else None,
+            "pump": self.pump.snapshot() if self.pump is not None else None,
+        }
+
+    def restore(self, snapshot: Mapping[str, Any]) -> None:
+        """Continue from a snapshot. Raises ValueError, KeyError, TypeError and their kin: it does not fit."""
+        self.aggregator.restore(snapshot["aggregator"])
+        if self.spike is not None and snapshot["spike"] is not None:
+            self.spike.restore(snapshot["spike"])
+        if self.pump is not None and snapshot.get("pump") is not None:
+            self.pump.restore(snapshot["pump"])
+        self.last_id = int(snapshot["last_id"])
+        self.last_ms = int(snapshot["last_ms"])
+        hole = snapshot["hole_from_ms"]
+        self.hole_from_ms = None if hole is None else int(hole)
+        self.restored = self.unsure = self.last_id >= 0
