@@ -171,7 +171,7 @@ def walk(call: Caller, path: str, query: dict[str, str], key: str) -> list[Any]:
         ("/api/bars/BTCUSDT", {"minutes": "900", "limit": "77"}, "open_time", 900),
         ("/api/bars/BTCUSDT", {"minutes": "20160", "limit": "720"}, "open_time", 1000),
         ("/api/features", {"symbol": "XMRUSDT", "minutes": "400", "limit": "13"}, "features", 300),
-        ("/api/order-book/BTCUSDT", {"minutes": "250", "limit": "240"}, "readings", 250),
+        ("/api/order-book/BTCUSDT", {"minutes": "250", "limit": "120"}, "readings", 250),
         ("/api/windows/BTCUSDT", {"limit": "33"}, "windows", 700),
         ("/api/windows/BTCUSDT", {"limit": "33", "since": "60m"}, "windows", 180),
         ("/api/signals", {"limit": "9"}, "signals", 40),
