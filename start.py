@@ -4,7 +4,7 @@
     python3 start.py demo          the whole system against a simulated market
     python3 start.py test [...]    set up and run the tests (more words go to pytest)
     python3 start.py setup [LEVEL] set up only; `dev` adds linters and type checkers, `aws` what deploying needs,
-                                   `aws-test` what the tests of the deployment need
+                                   `aws-test` what the tests of the deployment need, `browser` what drives the page
     python3 start.py synth         what `cdk` runs: set up what deploying needs, then write the templates
     python3 start.py lock          write the lock files anew from pyproject.toml (needs uv)
     python3 start.py COMMAND ...   any other tapewatch command
@@ -30,6 +30,7 @@ LOCKS = {
     "dev": "requirements-dev.lock",
     "aws": "requirements-aws.lock",
     "aws-test": "requirements-aws-test.lock",
+    "browser": "requirements-browser.lock",
 }
 GROUPS = {
     "run": ["build"],
@@ -37,6 +38,7 @@ GROUPS = {
     "dev": ["build", "test", "lint"],
     "aws": ["build", "aws"],
     "aws-test": ["build", "test", "lint", "aws", "aws-test"],
+    "browser": ["build", "test", "browser"],
 }
 CONTAINS = {
     "run": ("run", "test", "dev", "aws", "aws-test"),
@@ -44,6 +46,7 @@ CONTAINS = {
     "dev": ("dev", "aws-test"),
     "aws": ("aws", "aws-test"),
     "aws-test": ("aws-test",),
+    "browser": ("browser",),
 }
 # What runs on AWS: exported alone, without the project's own dependencies, and never installed here.
 CLOUD_LOCKS = {"lambda": "requirements-lambda.lock", "streamer": "requirements-streamer.lock"}
@@ -69,9 +72,8 @@ def main() -> int:
     if words[0] == "setup":
         return 0
     if words[0] == "test":
-        return run(
-            [PYTHON, "-m", "pytest", "-n", "auto", "-m", "not slow and not aws and not dynamodb_local", *words[1:]]
-        )
+        quick = "not slow and not aws and not dynamodb_local and not browser"
+        return run([PYTHON, "-m", "pytest", "-n", "auto", "-m", quick, *words[1:]])
     if words[0] == "synth":
         return run([PYTHON, "-m", "infra.app", *words[1:]])
     return run([PYTHON, "-m", "local.cli", *words])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-from dataclasses import asdict
 from pathlib import Path
 
 from shared.alerts.model import Alert, Severity, alert_id
@@ -112,7 +111,7 @@ def _features(rng: random.Random, symbol: str, at_ms: int) -> dict[str, object]:
         "z_volume": rng.gauss(0, 1), "reason": "", "history": 960,
     }  # fmt: skip
     known = {name: value for name, value in values.items() if name in SymbolFeatures.__slots__}
-    return {**known, "status": "normal", "open_time": iso_utc(at_ms)}
+    return {**known, "bars": 720, "status": "normal", "open_time": iso_utc(at_ms)}
 
 
 def _windows(table: SqliteTable, rng: random.Random, start_ms: int, minutes: int) -> None:
@@ -159,10 +158,6 @@ def _signals(table: SqliteTable, rng: random.Random, start_ms: int, minutes: int
             feed.append(Put(row | {"pk": alert_keys.ALERT_FEED, "sk": alert_keys.feed_sk(at_ms, id_)}).item)
             pk, sk = alert_keys.alert(id_)
             feed.append(Put(row | {"pk": pk, "sk": sk}).item)
-        signals.point_to(signal) if number > minutes / 1440 * 7_000 - 500 else None
+        signals.point_to(signal)
     table.batch_put(items)
     table.batch_put(feed)
-
-
-def as_json(features: SymbolFeatures) -> dict[str, object]:
-    return asdict(features)

@@ -24,7 +24,6 @@ from shared.jobs.common import bars_of, features_of, readings_of
 from shared.jobs.explain import explain
 from shared.jobs.health import health
 from shared.jobs.order_book import KIND as BOOKS
-from shared.jobs.report import event_row
 from shared.jobs.universe import universe_at
 from shared.jobs.when import parse_when
 from shared.market.model import Bar, Market
@@ -35,7 +34,7 @@ from shared.storage.windows import WindowRepository
 
 AWAITING = {"status": "Awaiting first signal..."}
 BARS_PAGE = 720
-MINUTES_PAGE = 240
+MINUTES_PAGE = 120
 WINDOWS_PAGE = 500
 _WORK = 1_000  # rows that one request looks at; a filter that keeps little answers less and a cursor
 
@@ -65,15 +64,15 @@ def get_signal(request: Request) -> dict[str, Any]:
 def signals(request: Request) -> dict[str, Any]:
     """Signals, newest first, whether or not they became an alert."""
     wanted = read_filters(request.query, request.now_ms)
-    page, cursor = SignalRepository(request.deps.table).range(**_asked(wanted), work=_WORK)
-    return {"signals": [event_row(stored) for stored in page], "cursor": encode_cursor(cursor)}
+    page, cursor = SignalRepository(request.deps.table).published(**_asked(wanted), work=_WORK)
+    return {"signals": page, "cursor": encode_cursor(cursor)}
 
 
 def alerts(request: Request) -> dict[str, Any]:
     """Alerts, newest first."""
     wanted = read_filters(request.query, request.now_ms)
-    page, cursor = AlertRepository(request.deps.table).range(**_asked(wanted), work=_WORK)
-    return {"alerts": [alert.to_json() for alert in page], "cursor": encode_cursor(cursor)}
+    page, cursor = AlertRepository(request.deps.table).published(**_asked(wanted), work=_WORK)
+    return {"alerts": page, "cursor": encode_cursor(cursor)}
 
 
 def alert(request: Request) -> dict[str, Any]:
@@ -196,9 +195,9 @@ def cooldowns(request: Request) -> dict[str, Any]:
 
 
 def quality(request: Request) -> dict[str, Any]:
-    """How alerts turned out, by the last evaluation."""
+    """The last evaluation, or else how the alerts of the last day turned out."""
     refuse_unknown(request.query, ())
-    return dict(overview.quality(request.deps))
+    return overview.quality(request.deps, request.now_ms)
 
 
 def universe(request: Request) -> dict[str, Any]:

@@ -238,10 +238,10 @@ class FakeTelegram:
                 return refusal(409, "Conflict: terminated by other getUpdates request")
             self._polls += 1
             try:
-                while self._updates and self._updates[0].get("update_id", 0) < offset:
+                while self._updates and 0 <= _update_id(self._updates[0]) < offset:
                     self._updates.popleft()
                 self._changed.wait_for(lambda: bool(self._updates) or self.closing, min(timeout_s, 50.0))
-                result = [one for one in self._updates if one.get("update_id", 0) >= offset or "update_id" not in one]
+                result = [one for one in self._updates if not 0 <= _update_id(one) < offset]
                 return Answer(200, {"ok": True, "result": result})
             finally:
                 self._polls -= 1
@@ -292,6 +292,12 @@ class _Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         """Say nothing: the path holds the token."""
+
+
+def _update_id(update: Mapping[str, Any]) -> int:
+    """Return an update's id, -1 for one that has none."""
+    found = update.get("update_id")
+    return found if isinstance(found, int) and not isinstance(found, bool) else -1
 
 
 def _json(raw: bytes) -> dict[str, Any]:

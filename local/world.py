@@ -33,8 +33,9 @@ from functions import (
     volume_spike,
     watchdog,
 )
-from functions.api_access import OneTimeAccess
+from functions.api_access import OneTimeAccess, token_access
 from local.asking import unreachable
+from local.live_feed import LiveFeed
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
@@ -48,6 +49,7 @@ from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, Depe
 from shared.market.model import Market
 from shared.market.universe import normalize_symbol
 from shared.settings import Settings
+from shared.settings_ranges import LOOPBACK
 from shared.storage.objects import FolderObjects
 from shared.storage.sqlite import SqliteTable
 from streamer.service import StreamerService
@@ -192,7 +194,7 @@ class World:
             clock=clock,
             objects=FolderObjects(self.settings.storage.objects_path),
             emit=self._emit,
-            live=lambda: None if self.streamer is None else self.streamer.status(),
+            live=self._live,
         )
         self._chain: Mapping[str, Callable[[dict[str, Any], Any], Any]] = {
             BARS_STORED: features.make_handler(lambda: self.deps),
@@ -217,7 +219,11 @@ class World:
         )
         self.api = (
             ApiServer(
-                api.make_handler(lambda: self.deps, OneTimeAccess()),
+                # On loopback reads are free and each change costs a token; elsewhere everything needs the token.
+                api.make_handler(
+                    lambda: self.deps,
+                    OneTimeAccess() if self.settings.api.host in LOOPBACK else token_access(self.settings),
+                ),
                 clock,
                 host=self.settings.api.host,
                 port=self.settings.api.port,
@@ -227,6 +233,10 @@ class World:
         )
         self.receiver = receiver_for(self.deps, channels)
         self._stopped = threading.Event()
+        self._feed = None if self.streamer is None else LiveFeed(self.streamer.status)
+
+    def _live(self) -> dict[str, Any] | None:
+        return None if self._feed is None else self._feed()
 
     def _jobs(self) -> list[Job]:
         settings, deps = self.settings, lambda: self.deps

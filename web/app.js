@@ -63,7 +63,7 @@
     const stop = new AbortController(), timer = setTimeout(() => stop.abort(), 10000);
     try {
       const answer = await fetch(url, { headers, cache: "no-store", signal: stop.signal });
-      if (answer.status === 304 && before) return before.data;
+      if (answer.status === 304 && before) { await answer.text(); return before.data; }
       const data = await answer.json();
       if (!answer.ok) throw new Refused(data.error || "status " + answer.status);
       if (known.size > 200) known.clear();
@@ -78,13 +78,26 @@
     const answer = await fetch(url, { method, headers, body: body ? JSON.stringify(body) : undefined });
     if (!answer.ok) throw new Refused((await answer.json()).error);
   }
-  const panel = (id, work) => async () => {
-    try { await work(); }
-    catch (error) {
-      const said = error instanceof Refused ? error.message : "no answer from the server";
-      note(id, "error", said.charAt(0).toUpperCase() + said.slice(1) + " — asking again every 5 s.");
-      if (!(error instanceof Refused) && !(error instanceof TypeError) && error.name !== "AbortError") console.error(error);
-    }
+  /** One run at a time: a call during a run makes it run once more, so that no two draw the same panel. */
+  const panel = (id, work) => {
+    let running = null, again = false;
+    const once = async () => {
+      try { await work(); }
+      catch (error) {
+        const said = error instanceof Refused ? error.message : "no answer from the server";
+        note(id, "error", said.charAt(0).toUpperCase() + said.slice(1) + " — asking again every 5 s.");
+        if (!(error instanceof Refused) && !(error instanceof TypeError) && error.name !== "AbortError") console.error(error);
+      }
+    };
+    const runs = async () => {
+      do { again = false; await once(); } while (again);
+      running = null;
+    };
+    return () => {
+      if (running) again = true;
+      else running = runs();
+      return running;
+    };
   };
 
   // --- health -----------------------------------------------------------------------------------------------
@@ -183,6 +196,7 @@
     chart.candles.setData(all);
     chart.volume.setData(all.map(({ time, value }) => ({ time, value })));
     drawn = { count: 0, ms: 0, first: performance.now() - began };
+    if (all.length && !root.dataset.barsMs) root.dataset.barsMs = num(performance.now(), 0);
   }
   function addBar(bar) {
     const began = performance.now(), last = bars[bars.length - 1];
@@ -200,7 +214,7 @@
     }
     return out;
   }
-  async function pages(base, query, most = 6) {
+  async function pages(base, query, most = 8) {
     const found = [];
     let cursor = "";
     for (let i = 0; i < most; i++) {
@@ -455,10 +469,10 @@
   });
   const loadQuality = panel("quality", async () => {
     const data = await ask("/api/quality");
-    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation has been stored yet."); return; }
+    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation is stored and no alert is an hour old: `tapewatch evaluate` says what alerts are worth."); return; }
     const list = data.rows || [], names = list.length ? Object.keys(list[0]).slice(0, 6) : [];
     replace($("grades"), [el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name.replaceAll("_", " "))))),
-      el("tbody", {}, ...list.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, typeof row[name] === "number" ? String(+row[name].toFixed(3)) : row[name] === null ? "–" : row[name])))))]);
+      el("tbody", {}, ...list.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, typeof row[name] === "number" ? String(+row[name].toPrecision(3)) : row[name] === null ? "–" : row[name])))))]);
     note("quality", "ready", [data.note, data.data, data.time].filter(Boolean).join(" · "));
   });
 
@@ -515,7 +529,7 @@
   }
   function theme(name) {
     root.dataset.theme = name;
-    $("theme").setAttribute("aria-pressed", String(name === "light"));
+    $("theme").textContent = name === "light" ? "Switch to dark" : "Switch to light";
     if (universe) { paintChart(); if (chart && bars.length) loadMarkers(false).catch(() => {}); }
   }
   $("theme").addEventListener("click", () => {

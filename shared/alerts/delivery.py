@@ -13,7 +13,7 @@ from shared.alerts.model import Alert
 from shared.alerts.pace import ChannelState, Gather, Health, PaceRule, reserve, turned
 from shared.clock import Clock
 from shared.detection.reading import Detector
-from shared.errors import DeliveryError, StorageUnavailable
+from shared.errors import DeliveryError, StorageError
 from shared.storage.alerts import AlertRepository
 from shared.storage.channel_states import ChannelStateRepository
 from shared.storage.outbox import OutboxItem
@@ -101,7 +101,7 @@ class Delivery:
                 untried = replace(item, attempts=item.attempts - 1)
                 self.alerts.outbox.postpone(untried, next_attempt_ms=next_ms, error=why)
                 return DeliveryState.PENDING
-        except StorageUnavailable:
+        except StorageError:
             pass  # the pace is a courtesy, the alert is the promise: send it
         return self.send(channel, alert, item)
 
@@ -145,7 +145,7 @@ class Delivery:
         self._rest_until_ms.pop(channel.name, None)
         try:
             self.note([item], DeliveryState.SENT, reference=receipt.reference if receipt else "")
-        except StorageUnavailable:
+        except StorageError:
             return DeliveryState.PENDING  # sent, but not noted: it is sent again when the lease ends
         if isinstance(channel, FollowedChannel):
             self.lanes.later(channel.name, partial(_follow_up, channel, alert, receipt or Receipt()))
@@ -165,7 +165,7 @@ class Delivery:
                 return DeliveryState.DEAD
             self._rest_until_ms[channel.name] = now_ms + round(max(_FIRST_RETRY_S, error.retry_after_s or 0.0) * 1000)
             self.alerts.outbox.postpone(item, next_attempt_ms=now_ms + round(wait_s * 1000), error=str(error))
-        except StorageUnavailable:
+        except StorageError:
             pass  # the item stays leased to us, and is due when the lease ends
         return DeliveryState.PENDING
 
@@ -173,13 +173,13 @@ class Delivery:
         """Note the end of deliveries; asked again a few times, because an unnoted one is sent twice.
 
         Raises:
-            StorageUnavailable: no answer to any of them.
+            StorageError: no answer to any of them.
         """
         for attempt in range(1, _CONFIRM_ATTEMPTS + 1):
             try:
                 self.alerts.finish(items, state.value, self.clock.now_ms(), error, reference)
                 return
-            except StorageUnavailable:
+            except StorageError:
                 if attempt == _CONFIRM_ATTEMPTS:
                     raise
 

@@ -12,7 +12,7 @@ from shared.alerts.channels.channel import Channel, DigestChannel
 from shared.alerts.delivery import LEASE_MS, Delivery, DeliveryState, retry_after_s
 from shared.alerts.digest import DigestKind, make_digest
 from shared.alerts.pace import ChannelState, Health, noted, turned
-from shared.errors import DeliveryError, StorageUnavailable
+from shared.errors import DeliveryError, StorageError
 from shared.storage.outbox import OutboxItem
 
 _MOST_PER_RUN = 500  # per channel that takes alerts one by one only; the rest is for the next run
@@ -107,7 +107,7 @@ def redeliver_one(
         if alert is None:
             delivery.note([leased], DeliveryState.DEAD, error="the alert itself has been removed")
             return "dead"
-    except StorageUnavailable:
+    except StorageError:
         return "failed"  # whatever was leased is due again when the lease ends
     state = delivery.send(channel, alert, leased)
     return "failed" if state is DeliveryState.PENDING else state.value

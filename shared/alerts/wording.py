@@ -124,3 +124,10 @@ def part(values: Mapping[str, Any], name: str) -> Mapping[str, Any]:
     """Return a nested mapping, an empty one where there is none."""
     inner = values.get(name)
     return inner if isinstance(inner, Mapping) else {}
+
+
+def table_field(text: object) -> str:
+    """Return outside text as a field of a CSV table: what a spreadsheet would run begins with an apostrophe."""
+    raw = str(text)
+    clean = sanitize(raw, 500)
+    return f"'{clean}" if raw[:1] in ("=", "+", "-", "@", "\t", "\r") else clean

@@ -18,9 +18,18 @@ def receiver_for(deps: Dependencies, channels: Sequence[Channel]) -> Receiver | 
     if not (wanted.enabled and wanted.commands):
         return None
     from shared.alerts.channels.telegram import TelegramChannel
+    from shared.alerts.wiring import telegram
     from shared.commands.receiver import Receiver
+    from shared.secrets import read_secret
 
     channel = next((one for one in channels if isinstance(one, TelegramChannel)), None)
-    if channel is None:
-        return None
+    if channel is None:  # on AWS the channel stands behind a queue; answers are sent from here all the same
+        region = deps.settings.aws.region
+        channel = telegram(
+            deps.settings,
+            deps.clock,
+            deps.table,
+            lambda name, setting: read_secret(name, setting, region=region),
+            None,
+        )
     return Receiver(channel, deps, frozenset(str(chat) for chat in wanted.allowed_chats))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
@@ -205,17 +205,46 @@ class AlertRepository:
         A page may hold fewer than `limit`, or none, and still have a next one: the work of one call is bounded, and by
         `work` rows where that is given.
         """
-        wanted = {
-            "symbol": symbol,
-            "detector": detector.value if detector else None,
-            "direction": direction.value if direction else None,
-            "severity": severity.value if severity else None,
-        }
+        rows, next_cursor = self._range(
+            {"symbol": symbol, "detector": detector, "direction": direction, "severity": severity},
+            since_ms, until_ms, limit, cursor, work,
+        )  # fmt: skip
+        return [_decode(row) for row in rows], next_cursor
+
+    def published(
+        self,
+        *,
+        symbol: str | None = None,
+        detector: Detector | None = None,
+        direction: Direction | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        work: int | None = None,
+    ) -> tuple[list[msgspec.Raw], str | None]:
+        """Return the same as JSON in the published form, as it was stored: nothing is read that is only passed on."""
+        rows, next_cursor = self._range(
+            {"symbol": symbol, "detector": detector, "direction": direction},
+            since_ms, until_ms, limit, cursor, work,
+        )  # fmt: skip
+        return [msgspec.Raw(body) for row in rows if isinstance(body := row["body"], bytes)], next_cursor
+
+    def _range(
+        self,
+        filters: Mapping[str, str | None],
+        since_ms: int | None,
+        until_ms: int | None,
+        limit: int,
+        cursor: str | None,
+        work: int | None,
+    ) -> tuple[list[Item], str | None]:
+        wanted = [(name, str(value)) for name, value in filters.items() if value is not None]
 
         def keep(item: Item) -> bool:
-            return all(value is None or item.get(name) == value for name, value in wanted.items())
+            return all(item.get(name) == value for name, value in wanted)
 
-        rows, next_cursor = read_feed(
+        return read_feed(
             self.table,
             [alert_keys.ALERT_FEED],
             keep,
@@ -225,7 +254,6 @@ class AlertRepository:
             limit=limit,
             work=work,
         )
-        return [_decode(row) for row in rows], next_cursor
 
 
 def _decode(item: Item) -> Alert:

@@ -18,6 +18,7 @@ from shared.market.model import Market
 from shared.storage import alert_keys
 from shared.storage.feed import read_feed
 from shared.storage.table import Absent, AnyOf, AtMost, Item, Key, Put, Table
+from shared.times import iso_utc
 
 _POINTER_MS = 60_000
 _LONGEST_SNAPSHOT = 100_000  # bytes; an item has 400 KB
@@ -131,13 +132,43 @@ class SignalRepository:
         `work` rows where that is given.
         """
 
+        rows, next_cursor = self._range(symbol, detector, direction, since_ms, until_ms, limit, cursor, work)
+        return [decode_stored(row) for row in rows], next_cursor
+
+    def published(
+        self,
+        *,
+        symbol: str | None = None,
+        detector: Detector | None = None,
+        direction: Direction | None = None,
+        since_ms: int | None = None,
+        until_ms: int | None = None,
+        limit: int = 100,
+        cursor: str | None = None,
+        work: int | None = None,
+    ) -> tuple[list[dict[str, Any]], str | None]:
+        """Return the same in the form that the API shows; values and thresholds pass through as they were stored."""
+        rows, next_cursor = self._range(symbol, detector, direction, since_ms, until_ms, limit, cursor, work)
+        return [_published(row) for row in rows], next_cursor
+
+    def _range(
+        self,
+        symbol: str | None,
+        detector: Detector | None,
+        direction: Direction | None,
+        since_ms: int | None,
+        until_ms: int | None,
+        limit: int,
+        cursor: str | None,
+        work: int | None,
+    ) -> tuple[list[Item], str | None]:
         def keep(item: Item) -> bool:
             return (symbol is None or item.get("symbol") == symbol) and (
                 direction is None or item.get("direction") == direction.value
             )
 
         detectors = [detector] if detector else list(Detector)
-        rows, next_cursor = read_feed(
+        return read_feed(
             self.table,
             [alert_keys.signal_feed(one.value) for one in detectors],
             keep,
@@ -147,7 +178,51 @@ class SignalRepository:
             limit=limit,
             work=work,
         )
-        return [decode_stored(row) for row in rows], next_cursor
+
+
+class _Body(msgspec.Struct):
+    """A stored signal, read only as far as it is shown."""
+
+    detector: str
+    market: str
+    symbol: str
+    event_ms: int
+    known_ms: int
+    values: msgspec.Raw
+    thresholds: msgspec.Raw
+    direction: str | None
+    sector: str | None
+    trade_id: int | None
+    rule_version: str
+    strength: float
+
+
+_body_decoder = msgspec.json.Decoder(_Body)
+
+
+def _published(item: Item) -> dict[str, Any]:
+    packed, reason, until_ms = item["body"], item.get("held_reason"), item.get("held_until_ms")
+    if not isinstance(packed, bytes):
+        raise ValueError(f"signal row {item['sk']!r} has no body")
+    body = _body_decoder.decode(packed)
+    return {
+        "detector": body.detector,
+        "market": body.market,
+        "symbol": body.symbol,
+        "sector": body.sector,
+        "direction": body.direction,
+        "event_time": iso_utc(body.event_ms),
+        "known_time": iso_utc(body.known_ms),
+        "trade_id": body.trade_id,
+        "strength": body.strength,
+        "values": body.values,
+        "thresholds": body.thresholds,
+        "rule_version": body.rule_version,
+        "alert_id": item["alert_id"],
+        "alerted": reason is None,
+        "held_reason": reason,
+        "held_until": iso_utc(int(until_ms)) if isinstance(until_ms, int | float) else None,
+    }
 
 
 def _key(signal: Signal, id_: str) -> Key:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
@@ -32,7 +32,7 @@ def signature(secret: str, timestamp: str, body: bytes) -> str:
 class WebhookChannel:
     """POST each alert to one address. 2xx is an acceptance; redirects are not followed."""
 
-    url: str
+    url: str = field(repr=False)  # it may hold a key
     secret: Secret
     clock: Clock
     timeout_s: float = 10.0
