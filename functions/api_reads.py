@@ -195,9 +195,9 @@ def cooldowns(request: Request) -> dict[str, Any]:
 
 
 def quality(request: Request) -> dict[str, Any]:
-    """How alerts turned out, by the last evaluation."""
+    """The last evaluation, or else how the alerts of the last day turned out."""
     refuse_unknown(request.query, ())
-    return dict(overview.quality(request.deps))
+    return overview.quality(request.deps, request.now_ms)
 
 
 def universe(request: Request) -> dict[str, Any]:

@@ -345,9 +345,9 @@ class Universe(msgspec.Struct):
 
 
 class Quality(msgspec.Struct, omit_defaults=True):
-    """How alerts turned out by the last evaluation; `state` is `none` where there has been none."""
+    """The last evaluation, else how the last day's alerts turned out; `state` is `none` where neither is there."""
 
-    state: str
+    state: Literal["none", "outcomes", "evaluated"]
     time: Time | None = None
     data: str = ""
     rows: list[dict[str, Any]] = []

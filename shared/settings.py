@@ -50,6 +50,7 @@ class VolumeSpikeSettings(Section, frozen=True):
     gate: Literal["ratio", "rarity", "both"] = "both"  # what turns a signal into an alert
     rarity_max: float = 0.01  # share of the symbol's own history at this phase of the hour, 0..1
     rarity_min_history: int = 24  # bars of the same phase needed before a rarity is stated
+    alert_surprise_min: float = 5.0  # robust z of the log ratio among the same bars; 0: not asked
 
 
 class TradeSpikeSettings(Section, frozen=True):
@@ -60,6 +61,7 @@ class TradeSpikeSettings(Section, frozen=True):
     burst_gap_s: float = 60.0  # hits closer than this are one event
     alert_floor_quote: float = 0.0  # least price x quantity of an alert, in the quote currency
     alert_rarity_max: float = 0.01  # share of this symbol's earlier spike ratios that were at least this large
+    alert_record_hours: float = 24.0  # the largest ratio for so long; 0: not asked
 
 
 class OrderBookSettings(Section, frozen=True):
@@ -126,6 +128,7 @@ class WindowAnomalySettings(Section, frozen=True):
     buffer: int = 500
     smoothing: float = 0.3  # weight of the newest window in what the model sees, 0..1; 1: each window for itself
     alert_rate: float = 0.005
+    alert_record_hours: float = 24.0  # the lowest score for so long; 0: not asked
     calibration_scores: int = 1500
     calibration_min: int = 300
 
@@ -360,6 +363,19 @@ def check(settings: Settings) -> None:
         refuse("window_anomaly.calibration_min", "must not exceed window_anomaly.calibration_scores")
     if not 0 < anomaly.alert_rate < 1:
         refuse("window_anomaly.alert_rate", f"must lie in (0, 1), is {anomaly.alert_rate}")
+    if not 0 < settings.pump.threshold < 1:
+        refuse("pump.threshold", f"must lie in (0, 1), is {settings.pump.threshold}")
+    for name in ("mean_hours", "history_hours"):
+        positive(f"pump.{name}", getattr(settings.pump, name))
+    for path, least in (
+        ("pump.pause_minutes", settings.pump.pause_minutes),
+        ("pump.warmup_hours", settings.pump.warmup_hours),
+        ("volume_spike.alert_surprise_min", settings.volume_spike.alert_surprise_min),
+        ("trade_spike.alert_record_hours", settings.trade_spike.alert_record_hours),
+        ("window_anomaly.alert_record_hours", anomaly.alert_record_hours),
+    ):
+        if not 0 <= least < float("inf"):
+            refuse(path, f"must be 0 or more, is {least}")
     for name in ("cooldown_minutes_per_symbol", "direction_swap_grace_minutes", "max_age_minutes"):
         if getattr(settings.alerts, name) < 0:
             refuse(f"alerts.{name}", "must not be negative")

@@ -475,10 +475,10 @@
   });
   const loadQuality = panel("quality", async () => {
     const data = await ask("/api/quality");
-    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation has been stored yet."); return; }
+    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation is stored and no alert is an hour old: `tapewatch evaluate` says what alerts are worth."); return; }
     const list = data.rows || [], names = list.length ? Object.keys(list[0]).slice(0, 6) : [];
     replace($("grades"), [el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name.replaceAll("_", " "))))),
-      el("tbody", {}, ...list.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, typeof row[name] === "number" ? String(+row[name].toFixed(3)) : row[name] === null ? "–" : row[name])))))]);
+      el("tbody", {}, ...list.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, typeof row[name] === "number" ? String(+row[name].toPrecision(3)) : row[name] === null ? "–" : row[name])))))]);
     note("quality", "ready", [data.note, data.data, data.time].filter(Boolean).join(" · "));
   });
 

@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     from local.durations import parse_span_ms
     from local.evaluation.engine import grid, override
+    from local.evaluation.keeping import keep_for_page
     from local.evaluation.page import page
     from local.evaluation.report import Plan, evaluate, variants, write
     from local.evaluation.truth import Protocol, read_labels
@@ -79,7 +80,9 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     from shared.settings_loader import load_settings
     from shared.times import iso_utc
 
-    settings = override(load_settings(arguments.config).settings, dict(_pair("--set", text) for text in arguments.set))
+    asked = {"pump.enabled": "true"} if "pump" in (arguments.detector or ()) else {}  # off by default
+    changes = {**asked, **dict(_pair("--set", text) for text in arguments.set)}
+    settings = override(load_settings(arguments.config).settings, changes)
     sweeps = [(name, values.split(",")) for name, values in (_pair("--sweep", text) for text in arguments.sweep)]
     labels = read_labels(Path(arguments.labels), arguments.time_column) if arguments.labels else None
     warmup = arguments.warmup or ("6h" if labels is not None else "0s")
@@ -123,6 +126,7 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     name = Path(arguments.output)
     write(name.with_name(name.name + ".json"), json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     write(name.with_name(name.name + ".html"), page(report))
+    keep_for_page(settings, report)
     if arguments.json:
         print(json.dumps(report, ensure_ascii=False, allow_nan=False))
     else:

@@ -59,6 +59,7 @@ def figures(
             measured = lift(paths, _by_path(chosen, paths), horizon_ms)
             row["lift"] = None if measured is None else asdict(measured)
             row["clock"] = _clock(chosen)
+            row["by_day"] = _by_day(chosen)
             rows.append(row)
     return rows
 
@@ -172,3 +173,9 @@ def _clock(chosen: Mapping[Key, list[Alarm]]) -> list[int]:
         for alarm in found:
             counts[alarm.event_ms % HOUR_MS // MINUTE_MS] += 1
     return counts
+
+
+def _by_day(chosen: Mapping[Key, list[Alarm]]) -> dict[str, int]:
+    """Return the alarms by UTC day, all symbols together."""
+    days = Counter(alarm.event_ms // DAY_MS for found in chosen.values() for alarm in found)
+    return {iso_utc(day * DAY_MS)[:10]: days[day] for day in sorted(days)}

@@ -71,7 +71,7 @@ def make_minutes(symbols: tuple[NullSymbol, ...], days: float, seed: int, start_
         volatility = symbol.sigma * np.exp(0.5 * level + _wander(rng, n, 0.98, 0.3))
         own = volatility * rng.standard_t(4, n) / np.sqrt(2.0)
         returns = own + symbol.beta * made[0].returns if number else own
-        buyers = np.clip(0.5 + _wander(rng, n, 0.9, 0.06), 0.05, 0.95)
+        buyers = np.clip(0.5 + _wander(rng, n, 0.97, 0.075), 0.05, 0.95)
         made.append(Minutes(symbol, start_ms, activity, returns, buyers))
     return made
 

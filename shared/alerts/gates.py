@@ -1,4 +1,4 @@
-"""What turns a detector's signal into news: rarity and size, beside the bare rule. Pure.
+"""What turns a detector's signal into news: rarity, surprise, record and size, beside the bare rule. Pure.
 
 The bare volume-spike rule fires on 11 % of all minutes and the bare trade-spike rule 50 times a minute on a busy
 pair; `docs` and detectors.md hold the measurements. A gate answers None (let it on), "gate" or "learning".
@@ -24,6 +24,8 @@ def gate(signal: Signal, settings: Settings) -> Closed | None:
         return _volume_spike(signal, settings)
     if signal.detector is Detector.TRADE_SPIKE:
         return _trade_spike(signal, settings)
+    if signal.detector is Detector.WINDOW_ANOMALY:
+        return None if _record(signal, settings.window_anomaly.alert_record_hours) else "gate"
     if signal.values.get("among_the_rarest") is False:  # judged by `sector.budget_per_day`
         return "budget"
     return None
@@ -44,18 +46,29 @@ def _volume_spike(signal: Signal, settings: Settings) -> Closed | None:
         return None
     if rarity is None:
         return None if ratio is not None and ratio >= LEARNING_FACTOR * rules.threshold else "learning"
+    surprise = number(signal, "surprise")
+    if surprise is not None and surprise < rules.alert_surprise_min:
+        return "gate"
     return None if rarity <= rules.rarity_max else "gate"
 
 
 def _trade_spike(signal: Signal, settings: Settings) -> Closed | None:
-    """Require the floor in quote currency and, where it is known, the rarity."""
+    """Require the floor in quote currency and, where they are known, the rarity and the record."""
     rules = settings.trade_spike
     price, volume, rarity = number(signal, "price"), number(signal, "volume"), number(signal, "rarity")
     if rules.alert_floor_quote > 0 and (
         price is None or volume is None or not price * volume >= rules.alert_floor_quote
     ):
         return "gate"
+    if not _record(signal, rules.alert_record_hours):
+        return "gate"
     return "gate" if rarity is not None and rarity > rules.alert_rarity_max else None
+
+
+def _record(signal: Signal, hours: float) -> bool:
+    """Return whether nothing as large came for so many hours; yes where nothing as large is known."""
+    since = number(signal, "record_hours")
+    return since is None or since >= hours
 
 
 def number(signal: Signal, name: str) -> float | None:

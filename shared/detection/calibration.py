@@ -5,8 +5,10 @@ from __future__ import annotations
 from bisect import bisect_left, insort
 from collections import deque
 from collections.abc import Iterable, Mapping
-from math import exp, isfinite
+from math import exp, isfinite, log
 from typing import Any
+
+from shared.detection.robust import robust_z
 
 
 class _Trail:
@@ -150,6 +152,13 @@ class TrailingRarity:
         if not ordered or len(ordered) < self.minimum or not isfinite(value):
             return None
         return (len(ordered) - bisect_left(ordered, value)) / len(ordered)
+
+    def surprise(self, value: float) -> float | None:
+        """Return the robust z of the value's logarithm among those of the past; None when there is no answer."""
+        ordered = self._trail.ordered
+        if len(ordered) < max(2, self.minimum) or not 0.0 < value < float("inf"):
+            return None
+        return robust_z(log(value), [log(one) for one in ordered if one > 0.0])
 
     def learn(self, value: float) -> None:
         """Add a value to the past; one that is no number is left out."""

@@ -11,6 +11,7 @@ from typing import Any
 
 from shared.detection.calibration import TrailingRarity
 from shared.detection.reading import Detector, Signal
+from shared.detection.records import Record
 from shared.errors import ConfigurationError
 from shared.market.model import UNITS_PER_COIN, Market, Side, Trade, units
 from shared.settings import TradeSpikeSettings
@@ -25,6 +26,7 @@ class TradeSpikeReading:
     """A trade that fired. `mean` is that of the window, in base units; `ratio` = volume / mean.
 
     `rarity` is the share of this symbol's earlier spike ratios that were at least this large; None for the first.
+    `record_hours`: how long ago one was; None where none is remembered.
     """
 
     market: Market
@@ -37,6 +39,7 @@ class TradeSpikeReading:
     ratio: float
     mean: float
     rarity: float | None
+    record_hours: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the product's output object."""
@@ -62,8 +65,8 @@ class TradeSpikeDetector:
     """
 
     __slots__ = (
-        "_at", "_laps", "_market", "_rarity", "_ring", "_size", "_sum", "_symbol", "_times_quantity", "_times_sum",
-        "refused", "settings",
+        "_at", "_laps", "_market", "_rarity", "_record", "_ring", "_size", "_sum", "_symbol", "_times_quantity",
+        "_times_sum", "refused", "settings",
     )  # fmt: skip
 
     def __init__(self, settings: TradeSpikeSettings, market: Market, symbol: str) -> None:
@@ -82,6 +85,7 @@ class TradeSpikeDetector:
         self._laps = 0  # how often the ring has been written round
         self._sum = 0
         self._rarity = TrailingRarity()
+        self._record = Record(settings.alert_record_hours)
         self.refused = 0
 
     @property
@@ -136,6 +140,7 @@ class TradeSpikeDetector:
             ratio=ratio,
             mean=total / (window * UNITS_PER_COIN),
             rarity=self._rarity.step(ratio),
+            record_hours=self._record.step(ratio, trade.event_ms),
         )
 
     def signal(self, reading: TradeSpikeReading) -> Signal:
@@ -150,7 +155,11 @@ class TradeSpikeDetector:
             thresholds={"multiple": self.settings.multiple, "window_trades": self.settings.window_trades},
             trade_id=reading.trade_id,
             strength=max(1.0, reading.ratio / self.settings.multiple),
-            snapshot={"rarity": reading.rarity, "quote_notional": reading.price * reading.volume},
+            snapshot={
+                "rarity": reading.rarity,
+                "record_hours": reading.record_hours,
+                "quote_notional": reading.price * reading.volume,
+            },
         )
 
     def snapshot(self) -> dict[str, Any]:
@@ -162,6 +171,7 @@ class TradeSpikeDetector:
             "laps": self._laps,
             "refused": self.refused,
             "ratios": self._rarity.values(),
+            "record": self._record.snapshot(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -177,3 +187,5 @@ class TradeSpikeDetector:
         self._at, self._laps = state["at"], state["laps"]
         self.refused = state["refused"]
         self._rarity.restore({"version": 1, "values": state["ratios"]})
+        if "record" in state:
+            self._record.restore(state["record"])

@@ -25,7 +25,8 @@ class VolumeSpikeReading:
     """`timestamp_ms` is the bar's close instant (open + 60 s). `ratio` None: no scale or bad numbers (unscorable).
 
     `rarity`: of this symbol's earlier bars at the same minute of the hour, the share whose own ratio (volume over
-    the mean of the 20 before it) was at least this large; None while too few of them are known.
+    the mean of the 20 before it) was at least this large; None while too few of them are known. `surprise`: of a
+    spike, the robust z of its log ratio among theirs; a share cannot tell the largest of 100 from one far beyond.
     """
 
     symbol: str
@@ -39,6 +40,7 @@ class VolumeSpikeReading:
     status: Status
     closed: bool = True
     rarity: float | None = None
+    surprise: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the product's output object; `closed` appears only for a running bar."""
@@ -172,6 +174,7 @@ def volume_spike_signal(reading: VolumeSpikeReading, settings: VolumeSpikeSettin
             "gate": settings.gate,
             "rarity_max": settings.rarity_max,
         },
+        snapshot={"surprise": reading.surprise, "alert_surprise_min": settings.alert_surprise_min},
         strength=max(1.0, ratio / reading.threshold),
     )
 
@@ -207,6 +210,7 @@ def _read(
         status=status,
         closed=closed,
         rarity=None if ratio is None else rarity.rarity(ratio),
+        surprise=rarity.surprise(ratio) if spike and ratio is not None else None,
     )
 
 

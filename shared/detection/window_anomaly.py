@@ -13,6 +13,7 @@ import numpy as np
 from shared.detection.calibration import PacedQuantile
 from shared.detection.forest import FlatForest, FloatArray, fit_forest
 from shared.detection.reading import Detector, Signal, Status
+from shared.detection.records import Record
 from shared.market.model import Market, Window
 from shared.settings import WindowAnomalySettings
 from shared.times import iso_utc
@@ -28,7 +29,8 @@ class WindowVerdict:
 
     `score` is scikit-learn's `decision_function` with its default offset, `score_samples` + 0.5: in [-0.5, 0.5),
     lower is more anomalous, as in the recorded windows file. None before the first model and for windows that
-    cannot be scored. `threshold` and `prediction` (-1 anomaly, 1 normal) are None while warming as well.
+    cannot be scored. `record_hours`: of an anomaly, the hours since a score as low; None where none is remembered.
+    `threshold` and `prediction` (-1 anomaly, 1 normal) are None while warming as well.
     """
 
     window: Window
@@ -36,6 +38,7 @@ class WindowVerdict:
     threshold: float | None
     prediction: Literal[-1, 1] | None
     status: Status
+    record_hours: float | None = None
 
     def to_row(self) -> dict[str, Any]:
         """Return the exported columns; the timestamp is the window's end, missing values are empty text."""
@@ -96,6 +99,7 @@ class WindowAnomalyDetector:
         self.skipped = 0  # windows neither scored nor learnt
         self._learnt = 0
         self._asked_after: int | None = None
+        self._record = Record(settings.alert_record_hours)
         self._level: tuple[float, ...] | None = None
         self._buffer: deque[tuple[float, ...]] = deque(maxlen=settings.buffer)
         self._quantile = PacedQuantile(settings.alert_rate, settings.calibration_scores, settings.calibration_min)
@@ -138,8 +142,9 @@ class WindowAnomalyDetector:
         self._learnt += 1
         if flagged is None:
             return WindowVerdict(window, score, None, None, Status.WARMING)
-        if flagged:
-            return WindowVerdict(window, score, threshold, -1, Status.ANOMALY)
+        if flagged and score is not None:
+            hours = self._record.step(-score, window.end_ms)
+            return WindowVerdict(window, score, threshold, -1, Status.ANOMALY, hours)
         return WindowVerdict(window, score, threshold, 1, Status.NORMAL)
 
     def _smooth(self, features: tuple[float, ...]) -> tuple[float, ...]:
@@ -211,6 +216,7 @@ class WindowAnomalyDetector:
             known_ms=window.end_ms + round(self.settings.lateness_seconds * 1000),
             values={**verdict.to_row(), "start": iso_utc(window.start_ms)},
             thresholds={"score": threshold, "alert_rate": self.settings.alert_rate},
+            snapshot={"record_hours": verdict.record_hours, "alert_record_hours": self.settings.alert_record_hours},
             strength=max(1.0, (SCORE_OFFSET - score) / max(SCORE_OFFSET - threshold, 1e-9)),
         )
 
@@ -224,6 +230,7 @@ class WindowAnomalyDetector:
             "level": None if self._level is None else list(self._level),
             "buffer": [list(features) for features in self._buffer],
             "calibration": self._quantile.snapshot(),
+            "record": self._record.snapshot(),
         }
 
     def counters(self) -> dict[str, int]:
@@ -240,10 +247,10 @@ class WindowAnomalyDetector:
             raise ValueError("unknown version of a window-anomaly snapshot")
         self._learnt, self.fitted_after, self.skipped = state["learnt"], state["fitted_after"], state["skipped"]
 
-    def relearn(self, features: tuple[float, ...], score: float | None) -> None:
-        """Learn a window that was judged before, from its stored row: the buffer and the calibration as they were."""
-        if score is not None:
-            self._quantile.flags(score)
+    def relearn(self, features: tuple[float, ...], score: float | None, end_ms: int | None = None) -> None:
+        """Learn a window that was judged before, from its stored row: the state is as the window had left it."""
+        if score is not None and self._quantile.flags(score) and end_ms is not None:
+            self._record.step(-score, end_ms)
         self._buffer.append(self._smooth(tuple(float(value) for value in features)))
         self._learnt += 1
 
@@ -264,3 +271,5 @@ class WindowAnomalyDetector:
         self._buffer.clear()
         self._buffer.extend(tuple(float(value) for value in features) for features in state["buffer"])
         self._quantile.restore(state["calibration"])
+        if "record" in state:
+            self._record.restore(state["record"])

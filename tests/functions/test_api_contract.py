@@ -17,13 +17,16 @@ from fakes import START_MS, FakeContext, FakeWorld, make_bar
 from functions import api, api_openapi
 from functions.api_access import COOKIE, OneTimeAccess, TokenAccess
 from functions.api_routes import ROUTES
+from local.evaluation.keeping import keep_for_page
 from shared.clock import MINUTE_MS, iso_utc
 from shared.detection.features import SymbolFeatures
 from shared.detection.reading import Detector, Signal, Status
 from shared.jobs.common import bars_of, beat, features_of, readings_of
 from shared.jobs.overview import QUALITY
 from shared.market.model import Market
+from shared.settings import Settings, StorageSettings
 from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -269,6 +272,33 @@ def test_a_mute_that_cannot_be_meant_is_400(world: FakeWorld, body: Any) -> None
     status, answer, _ = call("/api/mutes", method="POST", body=body, X_Change_Token=access.issue())
     assert (status, answer["code"]) == (400, "usage")
     assert call("/api/mutes")[1]["mutes"] == []
+
+
+def test_an_evaluation_is_kept_for_the_page(world: FakeWorld, tmp_path: Path) -> None:
+    world.clock.set(NOW_MS)
+    call = Caller(world)
+    assert call("/api/quality")[1] == {"state": "none"}
+    report = {
+        "created": iso_utc(NOW_MS), "truth": "labels", "data_sha256": "ab" * 32, "inputs": 1200,
+        "results": [{"detector": "pump", "level": "alert", "alarms": 7, "lift": {"lift": 3.5},
+                     "labels": {"precision": 0.9, "recall": 0.8}}],
+    }  # fmt: skip
+    missing = Settings(storage=StorageSettings(sqlite_path=str(tmp_path / "none.sqlite")))
+    assert keep_for_page(missing, report) is False
+    path = tmp_path / "state.sqlite"
+    table = SqliteTable(path)
+    assert keep_for_page(Settings(storage=StorageSettings(sqlite_path=str(path))), report)
+    world.deps = replace(world.deps, table=table)
+    _, body, _ = Caller(world)("/api/quality")
+    assert (body["state"], body["note"], body["data"]) == (
+        "evaluated",
+        "truth: labels",
+        "data abababababab, 1,200 inputs",
+    )
+    assert body["rows"] == [
+        {"detector": "pump", "level": "alert", "alarms": 7, "precision": 0.9, "recall": 0.8, "lift": 3.5}
+    ]
+    table.close()
 
 
 def test_a_large_request_is_refused_before_it_is_read(world: FakeWorld) -> None:

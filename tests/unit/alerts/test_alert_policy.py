@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from alert_examples import NOON_MS, initiator, order_book, system, trade_spike, volume_spike
+from alert_examples import NOON_MS, initiator, order_book, system, trade_spike, volume_spike, window_anomaly
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -13,7 +13,14 @@ from shared.alerts.model import Severity
 from shared.alerts.policy import Allowed, CooldownState, Held, HeldReason, Mute, Rules, cooldown_key, decide
 from shared.clock import DAY_MS, MINUTE_MS, parse_utc_ms
 from shared.detection.reading import Detector, Direction, Signal
-from shared.settings import AlertSettings, OrderBookSettings, Settings, TradeSpikeSettings, VolumeSpikeSettings
+from shared.settings import (
+    AlertSettings,
+    OrderBookSettings,
+    Settings,
+    TradeSpikeSettings,
+    VolumeSpikeSettings,
+    WindowAnomalySettings,
+)
 
 UP, DOWN = Direction.UP, Direction.DOWN
 RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
@@ -174,6 +181,26 @@ def test_trade_spikes_need_the_floor_and_a_known_rarity_must_be_small():
     assert isinstance(ask(trade_spike(rarity=0.01)), Allowed)
     assert ask(trade_spike(rarity=0.02)).reason is HeldReason.GATE
     assert ask(replace(trade_spike(), snapshot={"rarity": 0.02})).reason is HeldReason.GATE
+
+
+@pytest.mark.parametrize("make", [trade_spike, window_anomaly])
+def test_an_alert_must_be_the_record_of_the_day(make):
+    for hours, expected in ((None, None), (24.0, None), (23.9, HeldReason.GATE), (0.0, HeldReason.GATE)):
+        decision = ask(replace(make(), snapshot={"record_hours": hours}))
+        assert (decision.reason if isinstance(decision, Held) else None) == expected
+    anything = Settings(
+        trade_spike=TradeSpikeSettings(alert_record_hours=0.0),
+        window_anomaly=WindowAnomalySettings(alert_record_hours=0.0),
+    )
+    assert isinstance(ask(replace(make(), snapshot={"record_hours": 0.0}), settings=anything), Allowed)
+
+
+def test_a_volume_spike_must_surprise_among_its_minutes_of_the_hour():
+    for surprise, expected in ((None, None), (5.0, None), (4.99, HeldReason.GATE)):
+        decision = ask(replace(volume_spike(rarity=0.0), snapshot={"surprise": surprise}))
+        assert (decision.reason if isinstance(decision, Held) else None) == expected
+    by_ratio = Settings(volume_spike=VolumeSpikeSettings(gate="ratio"))
+    assert isinstance(ask(replace(volume_spike(), snapshot={"surprise": 0.0}), settings=by_ratio), Allowed)
 
 
 # --- bursts ------------------------------------------------------------------------------------------------------
