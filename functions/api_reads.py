@@ -34,7 +34,7 @@ from shared.storage.windows import WindowRepository
 
 AWAITING = {"status": "Awaiting first signal..."}
 BARS_PAGE = 720
-MINUTES_PAGE = 240
+MINUTES_PAGE = 120
 WINDOWS_PAGE = 500
 _WORK = 1_000  # rows that one request looks at; a filter that keeps little answers less and a cursor
 

@@ -214,7 +214,7 @@
     }
     return out;
   }
-  async function pages(base, query, most = 6) {
+  async function pages(base, query, most = 8) {
     const found = [];
     let cursor = "";
     for (let i = 0; i < most; i++) {

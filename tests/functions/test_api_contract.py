@@ -24,7 +24,7 @@ from shared.detection.reading import Detector, Signal, Status
 from shared.jobs.common import bars_of, beat, features_of, readings_of
 from shared.jobs.overview import QUALITY
 from shared.market.model import Market
-from shared.settings import Settings, StorageSettings
+from shared.settings import ApiSettings, Settings, StorageSettings
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
@@ -171,7 +171,7 @@ def walk(call: Caller, path: str, query: dict[str, str], key: str) -> list[Any]:
         ("/api/bars/BTCUSDT", {"minutes": "900", "limit": "77"}, "open_time", 900),
         ("/api/bars/BTCUSDT", {"minutes": "20160", "limit": "720"}, "open_time", 1000),
         ("/api/features", {"symbol": "XMRUSDT", "minutes": "400", "limit": "13"}, "features", 300),
-        ("/api/order-book/BTCUSDT", {"minutes": "250", "limit": "240"}, "readings", 250),
+        ("/api/order-book/BTCUSDT", {"minutes": "250", "limit": "120"}, "readings", 250),
         ("/api/windows/BTCUSDT", {"limit": "33"}, "windows", 700),
         ("/api/windows/BTCUSDT", {"limit": "33", "since": "60m"}, "windows", 180),
         ("/api/signals", {"limit": "9"}, "signals", 40),
@@ -352,6 +352,15 @@ def test_without_a_configured_token_nothing_can_be_changed(world: FakeWorld) -> 
     assert call("/api/health")[0] == 200
     status, body, _ = call("/api/mutes", method="POST", body={"symbol": "BTC"}, X_Api_Key="")
     assert (status, body["code"]) == (403, "changes_off")
+
+
+def test_the_token_is_the_secret_that_the_settings_name(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGE_TOKEN", "opensesame")
+    settings = Settings(api=ApiSettings(token_secret="PAGE_TOKEN", open_reads=False))
+    world.deps = replace(world.deps, settings=settings)
+    call = Caller(world)
+    assert call("/api/health")[0] == 401
+    assert call("/api/health", X_Api_Key="opensesame")[0] == 200
 
 
 def test_a_feed_without_data_is_told_and_why(world: FakeWorld) -> None:
