@@ -256,8 +256,15 @@ def memcpy(meter: Meter, url: str, context: ssl.SSLContext | None) -> None:
     meter.took(meter.count)
 
 
+def ours_in_python(meter: Meter, url: str, context: ssl.SSLContext | None) -> None:
+    """The same without the native loop."""
+    os.environ["TAPEWATCH_NATIVE"] = "0"
+    ours(meter, url, context)
+
+
 CLIENTS = {
     "ours": ours,
+    "ours, Python only": ours_in_python,
     "picows-only": picows_only,
     "seed": seed,
     "python-binance": python_binance,

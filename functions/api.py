@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 from aws_lambda_powertools.event_handler import APIGatewayHttpResolver, Response
 
-from functions.api_access import Access, TokenAccess, from_environment
+from functions.api_access import Access, token_access
 from functions.api_query import refuse_unknown
 from functions.api_reads import AWAITING
 from functions.api_route import NotFound, Request, Route
@@ -42,7 +42,7 @@ def make_handler(dependencies: Callable[[], Dependencies], access: Access | None
     """
     get = once(dependencies)
     app = APIGatewayHttpResolver(serializer=_json)
-    guard = once(lambda: access or _production_access(get()))
+    guard = once(lambda: access or token_access(get().settings))
 
     def refused(change: bool) -> Response[Any] | None:
         answer = guard().refuse(_headers(app), change=change)
@@ -127,11 +127,6 @@ def methods_of(path: str) -> list[str]:
     if path == "/api/token":
         found = {"GET"}
     return sorted(found)
-
-
-def _production_access(deps: Dependencies) -> Access:
-    settings = deps.settings.api
-    return TokenAccess(lambda: from_environment(settings.token_secret), settings.open_reads)
 
 
 def _headers(app: APIGatewayHttpResolver) -> Mapping[str, str]:

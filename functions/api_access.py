@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-import os
 import secrets
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Protocol
+
+from shared.secrets import read_secret
+from shared.settings import Settings
 
 COOKIE = "tapewatch_token"
 HEADER = "x-api-key"
@@ -89,9 +92,15 @@ class OneTimeAccess:
         return token
 
 
-def from_environment(secret_name: str | None) -> str | None:
-    """Return the token that the environment holds under the configured name."""
-    return (os.environ.get(secret_name) or None) if secret_name else None
+def token_access(settings: Settings) -> TokenAccess:
+    """Return the access that the settings ask for; the secret is read with the first request and kept."""
+
+    @cache
+    def token() -> str | None:
+        name = settings.api.token_secret
+        return read_secret(name, "api.token_secret", region=settings.aws.region).reveal() if name else None
+
+    return TokenAccess(token, settings.api.open_reads)
 
 
 def _given(headers: Mapping[str, str]) -> str:

@@ -34,7 +34,7 @@ from shared.storage.windows import WindowRepository
 
 AWAITING = {"status": "Awaiting first signal..."}
 BARS_PAGE = 720
-MINUTES_PAGE = 240
+MINUTES_PAGE = 120
 WINDOWS_PAGE = 500
 _WORK = 1_000  # rows that one request looks at; a filter that keeps little answers less and a cursor
 
@@ -195,9 +195,9 @@ def cooldowns(request: Request) -> dict[str, Any]:
 
 
 def quality(request: Request) -> dict[str, Any]:
-    """How alerts turned out, by the last evaluation."""
+    """The last evaluation, or else how the alerts of the last day turned out."""
     refuse_unknown(request.query, ())
-    return dict(overview.quality(request.deps))
+    return overview.quality(request.deps, request.now_ms)
 
 
 def universe(request: Request) -> dict[str, Any]:

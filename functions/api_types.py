@@ -262,6 +262,14 @@ class Ban(msgspec.Struct):
     not_before: Time | None
 
 
+class ChannelHealth(msgspec.Struct):
+    """Whether a channel takes alerts; `error` says what to do when it does not."""
+
+    state: Literal["ok", "failing", "dead"]
+    since: Time | None
+    error: str
+
+
 class Health(msgspec.Struct):
     status: Literal["ok", "starting", "silent"]
     time: Time
@@ -270,6 +278,7 @@ class Health(msgspec.Struct):
     detectors: dict[str, DetectorState]
     last_minute: dict[str, Time | None]
     exchange: dict[str, Ban]
+    channels: dict[str, ChannelHealth]
 
 
 class Hour(msgspec.Struct):
@@ -336,9 +345,9 @@ class Universe(msgspec.Struct):
 
 
 class Quality(msgspec.Struct, omit_defaults=True):
-    """How alerts turned out by the last evaluation; `state` is `none` where there has been none."""
+    """The last evaluation, else how the last day's alerts turned out; `state` is `none` where neither is there."""
 
-    state: str
+    state: Literal["none", "outcomes", "evaluated"]
     time: Time | None = None
     data: str = ""
     rows: list[dict[str, Any]] = []

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from math import isfinite
+from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from shared.clock import MINUTE_MS
+from shared.market.bars import make_bars
 from shared.market.model import Bar, Market, Side, Trade, TradeKind
 
 _EARLIEST_MS = 1_230_768_000_000  # 2009-01-01: no market data is older
@@ -134,6 +140,57 @@ def parse_kline(line: bytes, market: Market, symbol: str) -> Bar | Rejected:
     if not all(isfinite(x) and x >= 0 for x in (volume, quote or 0.0, taker or 0.0)) or (count or 0) < 0:
         return _rejected("bad_quantity", line)
     return Bar(market, symbol, open_ms, close_ms, open_, high, low, close, volume, quote, count, taker)
+
+
+def parse_klines(lines: Sequence[bytes], market: Market, symbol: str) -> list[Bar] | None:
+    """Read many kline rows at once, column by column; None when any of them is not plain and valid.
+
+    Then they are to be read one by one, so that each odd row is told for itself.
+    """
+    rows = [line.strip().split(b",") for line in lines]
+    width = len(rows[0]) if rows else 0
+    if width < 7 or any(len(row) != width for row in rows):
+        return None
+    columns = list(zip(*rows, strict=True))
+    try:
+        opens, closes = (np.array(columns[at]).astype(np.int64) for at in (0, 6))
+        open_, high, low, close, volume = (np.array(columns[at]).astype(np.float64) for at in range(1, 6))
+        quote, taker = (_whole_column(columns, at, np.float64) for at in (7, 9))
+        count = _whole_column(columns, 8, np.int64)
+    except ValueError:
+        return None
+    if opens.max() >= _MICROSECONDS_FROM:
+        if opens.min() < _MICROSECONDS_FROM:
+            return None
+        opens, closes = opens // 1000, closes // 1000
+    prices = np.stack([open_, high, low, close])
+    amounts = [column for column in (volume, quote, taker) if column is not None]
+    valid = (
+        (opens >= _EARLIEST_MS).all()
+        and (opens < _LATEST_MS - MINUTE_MS).all()
+        and not (opens % MINUTE_MS).any()
+        and (closes == opens + MINUTE_MS - 1).all()
+        and (np.isfinite(prices) & (prices > 0)).all()
+        and (low <= np.minimum(open_, close)).all()
+        and (np.maximum(open_, close) <= high).all()
+        and all((np.isfinite(column) & (column >= 0)).all() for column in amounts)
+        and (count is None or (count >= 0).all())
+    )
+    if not valid:
+        return None
+    nothing = repeat(None)
+    optional = [nothing if column is None else column.tolist() for column in (quote, count, taker)]
+    return make_bars(
+        repeat(market), [symbol] * len(rows), opens.tolist(), closes.tolist(), *prices.tolist(), volume.tolist(),
+        *optional,
+    )  # fmt: skip
+
+
+def _whole_column(columns: Sequence[Sequence[bytes]], at: int, kind: type) -> npt.NDArray[Any] | None:
+    """Return a column as numbers, None where every cell is empty or there is none."""
+    if at >= len(columns) or not any(columns[at]):
+        return None
+    return np.array(columns[at]).astype(kind)
 
 
 def _trade(

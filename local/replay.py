@@ -8,12 +8,17 @@ sector rules see what they would have seen live. Confirmations have no recording
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from math import nan
+
+import numpy as np
 
 from local.recordings import Recording, RecordingKind, Rejected, read_bars
 from local.replay_policy import ReplayPolicy
 from local.replay_results import Found, Summary
 from local.replay_trades import TradeWalk
-from shared.detection.features import FeatureEngine
+from shared.clock import MINUTE_MS
+from shared.detection.features import FeatureEngine, SymbolFeatures
+from shared.detection.features_bulk import bulk_features
 from shared.detection.market_wide import market_signal
 from shared.detection.reading import Detector, Status
 from shared.detection.sector import Confirmation, DiffusionTracker, diffusion_signal, initiator_signal
@@ -23,6 +28,7 @@ from shared.market.universe import Universe
 from shared.settings import Settings
 
 UNCONFIRMED = Confirmation()
+_MOST_HOLES = 3  # minutes of a recording for each one that has bars
 SECTOR_DETECTORS = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.MARKET_WIDE})
 
 __all__ = ["Found", "Replay", "Summary"]
@@ -108,13 +114,9 @@ class Replay:
         if benchmark not in present or not any(sectors.values()):
             return
         universe = Universe(benchmark, {name: members for name, members in sectors.items() if members})
-        engine = FeatureEngine(self._settings.sector, benchmark, universe.symbols())
         tracker = DiffusionTracker(self._settings.sector, universe)
-        for open_ms in sorted(minutes):
+        for open_ms, features in self._features(minutes, universe):
             row = minutes[open_ms]
-            features = engine.push(open_ms, {symbol: bar for symbol, (_, bar, _) in row.items()})
-            able = sum(one.status is Status.NORMAL for name, one in features.items() if name != benchmark)
-            self.summary.judged[Detector.SECTOR_INITIATOR.value] += able
             decision = tracker.decide(open_ms, features)
             if decision.move is not None and Detector.MARKET_WIDE in self._wanted:
                 index, _, source = row.get(benchmark) or next(iter(row.values()))
@@ -128,6 +130,48 @@ class Replay:
                     signal = diffusion_signal(event, self._settings.sector)
                     index, _, source = row.get(event.initiator) or next(iter(row.values()))
                     yield Found(signal, index, source)
+
+    def _features(
+        self, minutes: dict[int, dict[str, tuple[int, Bar, str]]], universe: Universe
+    ) -> Iterator[tuple[int, dict[str, SymbolFeatures]]]:
+        """Yield the features of every minute that can decide something, all worked out at once.
+
+        A recording with long holes is walked minute by minute: as arrays it would be mostly empty.
+        """
+        settings, symbols = self._settings.sector, universe.symbols()
+        first_ms, last_ms = min(minutes), max(minutes)
+        span = (last_ms - first_ms) // MINUTE_MS + 1
+        judged = Detector.SECTOR_INITIATOR.value
+        if span > _MOST_HOLES * len(minutes):
+            engine = FeatureEngine(settings, universe.benchmark, symbols)
+            for open_ms in sorted(minutes):
+                found = engine.push(open_ms, {symbol: bar for symbol, (_, bar, _) in minutes[open_ms].items()})
+                able = sum(one.status is Status.NORMAL for name, one in found.items() if name != universe.benchmark)
+                self.summary.judged[judged] += able
+                yield open_ms, found
+            return
+        place = {symbol: number for number, symbol in enumerate(symbols)}
+        values = np.full((3, span, len(symbols)), np.nan)
+        there = np.zeros(span, dtype=bool)
+        for open_ms, bars in minutes.items():
+            at = (open_ms - first_ms) // MINUTE_MS
+            there[at] = True
+            for symbol, (_, bar, _) in bars.items():
+                if symbol in place:
+                    taker = nan if bar.taker_buy_volume is None else bar.taker_buy_volume
+                    values[:, at, place[symbol]] = (bar.close, bar.volume, taker)
+        whole = bulk_features(settings, universe.benchmark, symbols, first_ms, *values)
+        self.summary.judged[judged] += int((whole.statuses[there, 1:] == 0).sum())
+        thresholds = settings.thresholds
+        rows: Iterable[int] = whole.loud(
+            min(thresholds.excess_return_z_initiator, thresholds.excess_return_z_follower),
+            min(thresholds.volume_z_initiator, thresholds.volume_z_follower),
+        )
+        if settings.market_wide_share is not None or settings.diffusion_p_max is not None:
+            rows = range(span)  # these look at quiet minutes too
+        for row in rows:
+            if there[row]:
+                yield first_ms + row * MINUTE_MS, whole.at(row)
 
     # --- both -------------------------------------------------------------------------------------------------
     def _inside(self, event_ms: int) -> bool:

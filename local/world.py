@@ -33,7 +33,7 @@ from functions import (
     volume_spike,
     watchdog,
 )
-from functions.api_access import OneTimeAccess
+from functions.api_access import OneTimeAccess, token_access
 from local.asking import unreachable
 from local.live_feed import LiveFeed
 from local.scheduler import Job, LocalContext, Scheduler
@@ -49,6 +49,7 @@ from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, Depe
 from shared.market.model import Market
 from shared.market.universe import normalize_symbol
 from shared.settings import Settings
+from shared.settings_ranges import LOOPBACK
 from shared.storage.objects import FolderObjects
 from shared.storage.sqlite import SqliteTable
 from streamer.service import StreamerService
@@ -218,7 +219,11 @@ class World:
         )
         self.api = (
             ApiServer(
-                api.make_handler(lambda: self.deps, OneTimeAccess()),
+                # On loopback reads are free and each change costs a token; elsewhere everything needs the token.
+                api.make_handler(
+                    lambda: self.deps,
+                    OneTimeAccess() if self.settings.api.host in LOOPBACK else token_access(self.settings),
+                ),
                 clock,
                 host=self.settings.api.host,
                 port=self.settings.api.port,

@@ -27,7 +27,7 @@ class ExchangeSettings(Section, frozen=True):
     api_key_secret: str | None = None  # the name of the secret, never the key
     request_timeout_s: float = 10.0
     weight_share: float = 0.8  # share of the exchange's weight limit that we allow ourselves, 0..1
-    max_connections: int = 16  # parallel REST calls
+    max_connections: int = 32  # parallel REST calls
 
 
 class UniverseSettings(Section, frozen=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 from shared.clock import SystemClock
@@ -14,6 +15,7 @@ from shared.market.model import Market
 from shared.settings import Settings
 from shared.settings_loader import load_settings
 from streamer.service import StreamerService
+from streamer.sharding import share_of
 
 
 def production_service(
@@ -65,12 +67,13 @@ def production_service(
         table,
         clock,
         symbols=symbols_to_stream(settings, market_data),
+        listing=partial(symbols_to_stream, settings, market_data) if settings.universe.all else None,
         progress=progress,
     )
 
 
 def symbols_to_stream(settings: Settings, market_data: MarketData) -> tuple[str, ...]:
-    """Return the spot symbols of the settings, or every traded pair in the quote currency of `universe.all`.
+    """Return this shard's share of the spot symbols, or of every traded pair in the quote currency of `universe.all`.
 
     Raises:
         ConfigurationError: there is none.
@@ -87,4 +90,5 @@ def symbols_to_stream(settings: Settings, market_data: MarketData) -> tuple[str,
         )
     if not symbols:
         raise ConfigurationError("no symbol to stream: set universe.spot_symbols or universe.all")
-    return tuple(dict.fromkeys(symbols))
+    shards = settings.streamer
+    return share_of(dict.fromkeys(symbols), shards.shard_index, shards.shards)

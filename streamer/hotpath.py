@@ -9,7 +9,8 @@ message; a property test holds the two together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING
+from re import compile as pattern
+from typing import TYPE_CHECKING, Any
 
 from msgspec import MsgspecError
 
@@ -19,11 +20,13 @@ from streamer.actions import Action, EmitSignal
 
 if TYPE_CHECKING:
     from streamer.session import Session
+    from streamer.symbol_state import SymbolState
 
 _DECODE: dict[TradeKind, Callable[[bytes], Sequence[wire.OnlyTradeFrame | wire.OnlyAggTradeFrame]]] = {
     TradeKind.TRADE: wire.combined_trade_lines.decode_lines,
     TradeKind.AGG_TRADE: wire.combined_agg_trade_lines.decode_lines,
 }
+_SYMBOL = pattern(rb'"s":"([^"\\]+)"')
 _LEAST, _EXACT_BELOW = 1e-12, 2e7  # as in shared.market.windows and shared.market.model
 
 
@@ -98,3 +101,43 @@ def take(session: Session, batch: list[bytes], recv_ms: int, actions: list[Actio
     session.messages += len(batch) - slow
     if newest_ms > session.newest_ms:
         session.newest_ms, session.newest_recv_ms = newest_ms, recv_ms
+
+
+def take_native(session: Session, feed: Any, batch: list[bytes], recv_ms: int, actions: list[Action]) -> None:
+    """The same with the loop in C, which stops in front of each message that is not straightforward."""
+    market, kind, latest_ms = session.market, session.kind, recv_ms + session.parser.future_ms
+    at, count = 0, len(batch)
+    while True:
+        upto, newest_ms, fired = feed.take(batch, at, latest_ms, session.newest_ms)
+        session.messages += upto - at
+        if newest_ms > session.newest_ms:
+            session.newest_ms, session.newest_recv_ms = newest_ms, recv_ms
+        for row, trade_id, price, quantity, event_ms, size, before, maker in fired:
+            state = session.rows[row]
+            side = Side.SELL if maker else Side.BUY
+            trade = Trade(market, state.symbol, kind, trade_id, price, quantity, side, event_ms, recv_ms)
+            spike = state.spike
+            if spike is not None:
+                actions.append(EmitSignal(spike.signal(spike._fired(trade, size, before))))
+        if upto >= count:
+            return
+        data = batch[upto]
+        at = upto + 1
+        found = _SYMBOL.findall(data)
+        touched: SymbolState | None = None
+        if len(found) == 1 and data.count(b'"s"') == 1:
+            touched = session.states.get(found[0].decode("utf-8", "replace"))
+        if touched is not None:
+            touched.own()
+        else:
+            session.own_all()  # whose it is only the parser can tell
+        session.take_one(data, recv_ms, actions)
+        latest_ms = recv_ms + session.parser.future_ms
+        if touched is not None:
+            touched.refresh(session.parser.follower(kind, touched.symbol))
+            touched.open()
+        if not session.parser.combined:
+            session.own_all()
+            for rest in batch[at:]:
+                session.take_one(rest, recv_ms, actions)
+            return

@@ -20,15 +20,17 @@ from shared.clock import HOUR_MS, Clock
 from shared.detection.forest import FlatForest
 from shared.detection.reading import Signal
 from shared.detection.window_anomaly import FitRequest, WindowVerdict
-from shared.errors import ExchangeError
-from shared.exchange.binance.endpoints import plan_connections, stream_name
+from shared.errors import ExchangeError, TapewatchError
+from shared.exchange.binance.endpoints import commands, plan_connections, stream_name
 from shared.exchange.binance.events import Gap
 from shared.exchange.market_data import MarketData
 from shared.market.model import Market, Trade
 from shared.settings import Settings
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.lease import Lease
+from shared.storage.readings import ReadingRepository
 from shared.storage.table import Table, Value
+from streamer import liquidations
 from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
 from streamer.backoff import AttemptBudget
 from streamer.checkpointing import Checkpoints
@@ -36,6 +38,8 @@ from streamer.connection import Connector
 from streamer.fitting import Fitter
 from streamer.gaps import GapFiller
 from streamer.health import Health, judge
+from streamer.liquidations import LiquidationSums
+from streamer.liquidations import Rows as LiquidationRows
 from streamer.ownership import Ownership, new_owner
 from streamer.picows_connection import PicowsConnector
 from streamer.session import Session
@@ -54,6 +58,8 @@ LAG_MS = 5_000  # further behind than this, the stream is dropped and what it he
 LAG_S = 3.0
 HELD_MESSAGES = 500_000  # that many wait at most while the past is fetched, some 100 MB; then the past is cut short
 COMPONENT = "streamer"
+LIQUIDATIONS = "liquidations"  # the kind under which the sector job reads the minute sums
+LISTING_S = 300.0
 _NO_LAG_MS = 1 << 60
 
 
@@ -74,6 +80,7 @@ class StreamerService:
         connector: how connections are opened; picows by default.
         owner: the name under which the lease is held. Another run under the same name goes on at once, so only who
             is alone by other means (a locked state file) may give one.
+        listing: asked every few minutes which symbols are to be streamed now; they come and go without a restart.
     """
 
     def __init__(
@@ -89,6 +96,7 @@ class StreamerService:
         connector: Connector | None = None,
         market: Market = Market.SPOT,
         owner: str | None = None,
+        listing: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self._settings = settings
         self._market_data = market_data
@@ -104,6 +112,11 @@ class StreamerService:
         shards = settings.streamer
         lease_name = f"streamer/{market.value}/{shards.shard_index}of{shards.shards}"
         self.ownership = Ownership(table, lease_name, owner or new_owner(), shards.lease_seconds)
+        self._listing = listing
+        self._readings = ReadingRepository(table, retention_s=settings.storage.retention_days * 86_400)
+        with_futures = market is Market.SPOT and settings.sector.enabled and bool(settings.sectors)
+        self._with_liquidations = settings.streamer.liquidations and with_futures and shards.shard_index == 0
+        self.liquidations = LiquidationSums(self._store_liquidations)
         self._owning = False
         self._lost: asyncio.Event | None = None
         self._worker = Worker("streamer-storage")
@@ -207,6 +220,10 @@ class StreamerService:
                     tasks.create_task(supervisor.run(asyncio.Event()))
                 tasks.create_task(self._learn_and_live())
                 tasks.create_task(self._tick_for_ever())
+                if self._with_liquidations:
+                    tasks.create_task(self._hear_liquidations())
+                if self._listing is not None:
+                    tasks.create_task(self._follow_listing(self._listing))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
@@ -266,10 +283,101 @@ class StreamerService:
                 self._on_messages,
                 attempts=budget,
                 renew_s=settings.streamer.renew_hours * 3600,
-                on_break=partial(self.session.doubt, symbols),
+                on_break=partial(self._broken, len(self._supervisors)),
             )
             watchdog = Watchdog(settings.streamer.watchdog_seconds, symbols, now_s)
             self._supervisors.append((supervisor, watchdog, symbols))
+
+    def _broken(self, number: int) -> None:
+        """A connection ended: its symbols may miss trades that no id has shown yet."""
+        self.session.doubt(self._supervisors[number][2])
+
+    # --- liquidations -------------------------------------------------------------------------------------------
+    async def _hear_liquidations(self) -> None:
+        """Carry the futures connection; its troubles are its own and leave the trades alone."""
+        self.liquidations = sums = LiquidationSums(self._store_liquidations)
+        (plan,) = plan_connections(
+            self._settings.exchange.futures_ws_url, Market.USDM, (liquidations.STREAM, liquidations.PULSE)
+        )
+        supervisor = Supervisor(
+            plan,
+            self._connector,
+            sums.receive_many,
+            attempts=AttemptBudget(),
+            renew_s=self._settings.streamer.renew_hours * 3600,
+            on_break=sums.broken,
+        )
+        carrying = asyncio.create_task(supervisor.run(asyncio.Event()))
+        try:
+            heard, since_s = 0, time.monotonic()
+            while not carrying.done():
+                await asyncio.sleep(1.0)
+                if sums.heard_ms != heard or supervisor.state != "live":
+                    heard, since_s = sums.heard_ms, time.monotonic()
+                elif time.monotonic() - since_s > 2 * liquidations.DEAF_MS / 1000:
+                    supervisor.replace("silent: liquidations")
+                    since_s = time.monotonic()
+        finally:
+            carrying.cancel()
+            await asyncio.gather(carrying, return_exceptions=True)
+
+    def _store_liquidations(self, minute_ms: int, rows: LiquidationRows) -> None:
+        self._worker.offer(Job("liquidations", partial(self._readings.put, LIQUIDATIONS, minute_ms, rows)))
+
+    # --- symbols come and go ------------------------------------------------------------------------------------
+    async def _follow_listing(self, listing: Callable[[], Sequence[str]]) -> None:
+        while True:
+            await asyncio.sleep(LISTING_S)
+            asked: list[Sequence[str]] = []
+
+            def ask(asked: list[Sequence[str]] = asked) -> None:
+                try:
+                    asked.append(listing())
+                except TapewatchError as exc:  # the old symbols stay; the next look is soon
+                    logger.warning("listing_unknown", extra={"reason": str(exc)})
+
+            await in_daemon_thread(ask)
+            if asked and self._held is None:
+                self.follow(asked[0])
+
+    def follow(self, symbols: Sequence[str]) -> None:
+        """Stream these symbols from now on; on the loop's thread. Those that stay notice nothing."""
+        session = self.session
+        gone = [symbol for symbol in session.symbols if symbol not in set(symbols)]
+        new = [symbol for symbol in symbols if symbol not in session.states]
+        if not gone and not new:
+            return
+        logger.info("symbols_changed", extra={"gone": gone, "new": new})
+        if gone:
+            self._execute(session.tick())
+            self._save((), session.take_dirty(gone))
+        for symbol in gone:
+            session.drop_symbol(symbol)
+        self._unsaved.difference_update(gone)
+        for symbol in new:
+            session.add_symbol(symbol)
+        if new:
+            self._checkpoints.restore(session, new)
+            session.doubt(new)
+            self._unsaved.update(s for s in new if session.position(s)[0] is None)
+        self._symbols = session.symbols
+        names = {stream_name(symbol, session.kind.value): symbol for symbol in session.symbols}
+        base = self._base_url()
+        plans = plan_connections(base, session.market, names)
+        if len(plans) != len(self._supervisors):
+            return  # more than one connection's streams came or went at once: the next reconnect carries them
+        changed = {symbol: stream_name(symbol, session.kind.value) for symbol in (*gone, *new)}
+        for at, (plan, (supervisor, watchdog, before)) in enumerate(zip(plans, self._supervisors, strict=True)):
+            now = tuple(names[name] for name in plan.streams)
+            left = [changed.get(s) or stream_name(s, session.kind.value) for s in before if s not in now]
+            joined = [stream_name(s, session.kind.value) for s in now if s not in before]
+            supervisor.replan(plan, [*commands("SUBSCRIBE", joined), *commands("UNSUBSCRIBE", left)])
+            watchdog.follow(now, time.monotonic())
+            self._supervisors[at] = (supervisor, watchdog, now)
+
+    def _base_url(self) -> str:
+        exchange = self._settings.exchange
+        return exchange.spot_ws_url if self.session.market is Market.SPOT else exchange.futures_ws_url
 
     def _finish(self, within_s: float) -> None:
         """Store the last state behind everything that is still queued."""
@@ -441,7 +549,7 @@ class StreamerService:
             if supervisor.state != "live":
                 watchdog.replaced(now_s)
                 continue
-            silence = watchdog.look({symbol: activity[symbol] for symbol in symbols}, now_s)
+            silence = watchdog.look({symbol: activity.get(symbol, 0) for symbol in symbols}, now_s)
             if silence is not None:
                 silent_s = round(silence.silent_s, 1)
                 logger.warning("stream_silent", extra={"stream": silence.stream, "silent_s": silent_s})
@@ -571,6 +679,7 @@ class StreamerService:
             "not_stored": dict(self._worker.failed + self._worker.dropped),
             "internal_errors": self._internal_errors,
             "takeovers": self._takeovers,
+            "liquidations": {"orders": self.liquidations.orders, "minutes": self.liquidations.minutes},
             "refused_writes": self._checkpoints.refused,
             "left_to_successor": dict(self._left),
             "dropped_for_lag": self._lag_drops,

@@ -37,12 +37,14 @@ from shared.market.model import Market, Trade, TradeKind, Window
 from shared.settings import Settings
 from streamer import hotpath
 from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
+from streamer.native import load as load_native
 from streamer.symbol_state import SNAPSHOT_VERSION, SymbolState
 
 SILENT_MS = 6_000
 """A silent symbol's window is closed by the others' time this long after its own would have: by then the watchdog
 has noticed a stream that is not silent but broken."""
 MOST_WAITING = 50_000  # trades of one symbol behind a hole; then the hole is given up
+_MOST_NATIVE_TRADES, _MOST_NATIVE_SYMBOL, _MOST_NATIVE_COINS = 1_000, 64, 9e10  # what 64 bits and a row hold
 REMEMBER_EVERY = 100  # windows learnt between two snapshots of a detector's memory
 
 
@@ -75,7 +77,14 @@ class Session:
         self.market = market
         self.kind = kind
         self.parser = StreamParser(market)
-        self.states = {symbol: SymbolState(settings, market, symbol) for symbol in symbols}
+        self.feed: Any | None = None
+        native = load_native() if together else None
+        if native is not None and settings.trade_spike.window_trades <= _MOST_NATIVE_TRADES:
+            self.feed = native(self.kind.value.encode())
+        self.rows: list[SymbolState] = []  # by the native loop's number
+        self.states: dict[str, SymbolState] = {}
+        for symbol in dict.fromkeys(symbols):
+            self.states[symbol] = self._state(symbol)
         self._together = together
         self._at_once = not together
         self._closed: list[tuple[SymbolState, Window]] = []
@@ -89,6 +98,27 @@ class Session:
         self._gone_trades = 0  # used from symbols that are not followed any more
         self._lost = 0
 
+    def _state(self, symbol: str) -> SymbolState:
+        return self._adopted(SymbolState(self._settings, self.market, symbol))
+
+    def _adopted(self, state: SymbolState) -> SymbolState:
+        """Give the state a row of the native loop, its symbol's own if there is one already."""
+        name = state.symbol.encode()
+        if self.feed is not None and len(name) <= _MOST_NATIVE_SYMBOL:
+            row = next((at for at, other in enumerate(self.rows) if other.symbol == state.symbol), None)
+            if row is None:
+                row = self.feed.add(name, state.spike._size if state.spike is not None else 0)
+                self.rows.append(state)
+            else:
+                self.rows[row] = state
+            state.adopt(self.feed, row)
+        return state
+
+    def own_all(self) -> None:
+        """Take every symbol back from the native loop."""
+        for state in self.states.values():
+            state.own()
+
     @property
     def symbols(self) -> tuple[str, ...]:
         return tuple(self.states)
@@ -101,12 +131,13 @@ class Session:
     def add_symbol(self, symbol: str) -> None:
         """Follow one more symbol; nothing happens when it is followed already."""
         if symbol not in self.states:
-            self.states[symbol] = SymbolState(self._settings, self.market, symbol)
+            self.states[symbol] = self._state(symbol)
 
     def drop_symbol(self, symbol: str) -> None:
         """Follow a symbol no longer. Take its snapshot before, to let another task go on with it."""
         state = self.states.pop(symbol, None)
         if state is not None:
+            state.own()
             self._gone_trades += state.seen
             self._closed = [item for item in self._closed if item[0] is not state]
             self.parser.forget(self.kind, symbol)
@@ -115,7 +146,9 @@ class Session:
     def receive_many(self, batch: list[bytes], recv_ms: int) -> list[Action]:
         """Take the messages of one read, in order: the same as `receive` with each of them, and much faster."""
         actions: list[Action] = []
-        if len(batch) < 3:
+        if self.feed is not None and self.parser.combined:
+            hotpath.take_native(self, self.feed, batch, recv_ms, actions)
+        elif len(batch) < 3:
             for data in batch:
                 self.take_one(data, recv_ms, actions)
         else:
@@ -124,6 +157,7 @@ class Session:
 
     def receive(self, data: bytes, recv_ms: int) -> list[Action]:
         """Take one message as it came. Never raises for anything that a message can hold."""
+        self.own_all()
         actions: list[Action] = []
         self.take_one(data, recv_ms, actions)
         return actions
@@ -156,6 +190,7 @@ class Session:
         for trade in trades:
             state = self.states.get(trade.symbol)
             if state is not None and trade.trade_id is not None:
+                state.own()
                 quiet = not state.restored
                 if state.last_id >= 0:
                     if trade.trade_id <= state.last_id:
@@ -175,7 +210,11 @@ class Session:
     def fill(self, trades: Iterable[Trade]) -> list[Action]:
         """Take trades fetched for a gap: those still missing are used in their place, the others are repeats."""
         actions: list[Action] = []
-        for event in self.parser.fill(trades):
+        page = list(trades)
+        for symbol in {trade.symbol for trade in page}:
+            if symbol in self.states:
+                self.states[symbol].own()  # the parser's followers are brought up to date with it
+        for event in self.parser.fill(page):
             if type(event) is Trade:
                 self._arrived(event, actions)
             else:
@@ -188,6 +227,7 @@ class Session:
         state = self.states.get(gap.symbol)
         if state is None or gap.kind is not self.kind:
             return actions
+        state.own()
         for part in self.parser.missing_of(gap):
             self._lost += self.parser.abandon(part)
             state.give_up(part.first_id, part.last_id)
@@ -201,14 +241,15 @@ class Session:
         """
         for symbol in symbols:
             state = self.states.get(symbol)
-            if state is not None and state.last_id >= 0:
-                state.unsure = True
+            if state is not None:
+                state.own()
+                state.unsure = state.last_id >= 0
                 state.hi = -1
 
     def trust(self, symbol: str, last_id: int) -> None:
         """Note that the exchange itself has nothing newer than `last_id`: a symbol that stands there is in no doubt."""
         state = self.states.get(symbol)
-        if state is not None and state.last_id == last_id:
+        if state is not None and state.unsure and state.last_id == last_id:
             state.unsure = False
 
     def unsure(self) -> list[tuple[str, int]]:
@@ -275,6 +316,7 @@ class Session:
         if state is None or trade.kind is not self.kind or trade_id is None:
             self._trade(trade, actions)
             return
+        state.own()
         state.hi = -1
         if trade_id <= state.last_id or state.last_id < 0 or (trade_id == state.last_id + 1 and not state.waiting):
             state.unsure = False
@@ -328,6 +370,10 @@ class Session:
         if trade.kind is not self.kind:
             self.rejected["other_kind"] += 1
             return
+        if state.row >= 0:
+            state.own()
+            if trade.quantity >= _MOST_NATIVE_COINS:
+                state.detach()
         state.seen += 1
         state.hi = -1
         event_ms, trade_id = trade.event_ms, trade.trade_id
@@ -386,6 +432,7 @@ class Session:
 
     def _set_aside(self, state: SymbolState, event_id: int, actions: list[Action]) -> None:
         """A poison value: its id counts as seen, so that it opens no hole and moves the position."""
+        state.own()
         state.aside += 1
         state.changes += 1
         state.hi = -1
@@ -399,6 +446,7 @@ class Session:
 
     def _renumber(self, state: SymbolState, actions: list[Action]) -> None:
         """The exchange began to number anew: what waited goes on in its old order, and the position begins anew."""
+        state.own()
         waited, state.waiting, state.lost = state.waiting, {}, []
         if waited and state.hole_from_ms is None:
             state.hole_from_ms = state.last_ms
@@ -462,6 +510,8 @@ class Session:
         """
         unjudged = {id(state) for state, _ in self._closed}
         asked = self.states.values() if symbols is None else [self.states[s] for s in symbols if s in self.states]
+        for state in asked:
+            state.own()
         changed = [s for s in asked if s.seen + s.changes != s.taken and id(s) not in unjudged and s.last_ms]
         for state in changed:
             state.taken = state.seen + state.changes
@@ -532,7 +582,7 @@ class Session:
                 fresh.anomaly.load_model(*model)
             except ValueError:
                 self.rejected["model_unusable"] += 1
-        self.states[symbol] = fresh
+        self.states[symbol] = self._adopted(fresh)
         self.newest_ms = max(self.newest_ms, fresh.last_ms)
         self._resume_parser(fresh)
         return True
@@ -546,12 +596,13 @@ class Session:
     def position(self, symbol: str) -> tuple[int | None, int]:
         """Return the newest id delivered and the newest trade time of a symbol."""
         state = self.states[symbol]
+        state.own()
         return (state.last_id if state.last_id >= 0 else None), state.last_ms
 
     @property
     def trades(self) -> int:
         """Trades used since the start."""
-        return self._gone_trades + sum(state.seen for state in self.states.values())
+        return self._gone_trades + sum(state.used for state in self.states.values())
 
     @property
     def missing(self) -> int:
@@ -565,7 +616,7 @@ class Session:
 
     def activity(self) -> dict[str, int]:
         """Return messages by symbol since the start: what the watchdog looks at."""
-        return {symbol: state.seen + state.aside + len(state.waiting) for symbol, state in self.states.items()}
+        return {symbol: state.heard for symbol, state in self.states.items()}
 
     def learning(self) -> dict[str, int]:
         """Return the windows learnt so far by each symbol that has no model yet."""

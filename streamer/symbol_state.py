@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,6 +15,7 @@ from shared.market.windows import WindowAggregator, WindowConfig
 from shared.settings import Settings
 
 SNAPSHOT_VERSION = 2
+_MOST_NATIVE = 1 << 62
 _NEVER = -1  # no trade's time is below it: the batch loop leaves such a symbol to the careful path
 
 
@@ -28,9 +30,9 @@ class SymbolState:
     """
 
     __slots__ = (
-        "add", "aggregator", "anomaly", "aside", "changes", "follower", "hi", "hole_from_ms", "last_id", "last_ms",
-        "lo", "lost", "pump", "remembered", "restored", "seen", "spike", "step", "symbol", "taken", "unsure", "waiting",
-        "window",
+        "add", "aggregator", "anomaly", "aside", "changes", "feed", "follower", "hi", "hole_from_ms", "last_id",
+        "last_ms", "lo", "lost", "opened", "pump", "remembered", "restored", "row", "seen", "spike", "step", "symbol",
+        "taken", "unsure", "waiting", "window",
     )  # fmt: skip
 
     def __init__(self, settings: Settings, market: Market, symbol: str) -> None:
@@ -60,6 +62,76 @@ class SymbolState:
         self.follower: IdFollower | None = None
         self.window: Any = None
         self.lo, self.hi = 0, _NEVER
+        self.feed: Any = None
+        self.row, self.opened = -1, False
+
+    # --- the native loop, where there is one --------------------------------------------------------------------
+    def adopt(self, feed: Any, row: int) -> None:
+        """Let a row of the native loop stand for this symbol. The quantities are kept where that loop has them,
+        unless one of them is beyond 64 bits."""
+        self.feed, self.row = feed, row
+        feed.get(row)  # closes it, whoever had it before
+        if self.spike is None:
+            return
+        if max(self.spike._ring) >= _MOST_NATIVE:
+            self.row = -1
+            return
+        ring = self.feed.ring(self.row).cast("q")
+        ring[:] = array("q", self.spike._ring)
+        self.spike._ring = ring
+
+    def detach(self) -> None:
+        """A quantity beyond 64 bits has come: this symbol is Python's from now on."""
+        self.own()
+        if self.spike is not None:
+            self.spike._ring = list(self.spike._ring)
+        self.row = -1
+
+    def open(self) -> None:
+        """Let the native loop take this symbol's next trades; `refresh` has said which."""
+        spike, window, follower = self.spike, self.window, self.follower
+        if self.hi < 0 or self.row < 0 or follower is None:
+            return
+        total, at, laps, quantity, sums = (
+            (0, 0, 0, 0, 0)
+            if spike is None
+            else (spike._sum, spike._at, spike._laps, spike._times_quantity, spike._times_sum)
+        )
+        if max(total, window.units, quantity, sums) >= _MOST_NATIVE:
+            return
+        self.feed.put(
+            self.row, self.last_id + 1, self.lo, self.hi, follower.longest, self.last_ms, window.count, window.units,
+            window.last_ms, window.base, window.sum, window.squares, window.last_price, at, laps, total, quantity, sums,
+        )  # fmt: skip
+        self.opened = True
+
+    def own(self) -> None:
+        """Take the state back from the native loop; call it before anything else looks at the state."""
+        if not self.opened:
+            return
+        self.opened = False
+        self.hi = _NEVER
+        window, spike, follower = self.window, self.spike, self.follower
+        next_id, self.last_ms, seen, window.count, window.units, window.last_ms, *rest = self.feed.get(self.row)
+        window.sum, window.squares, window.last_price, at, laps, total = rest
+        self.seen += seen
+        self.last_id = next_id - 1
+        if seen:
+            window.last_id = self.last_id
+            if follower is not None:
+                follower.newest = self.last_id
+        if spike is not None:
+            spike._at, spike._laps, spike._sum = at, laps, total
+
+    @property
+    def heard(self) -> int:
+        """Messages since the start: what the watchdog looks at."""
+        return self.used + self.aside + len(self.waiting)
+
+    @property
+    def used(self) -> int:
+        """Trades used since the start, those that the native loop still has included."""
+        return self.seen + (self.feed.seen(self.row) if self.opened else 0)
 
     def refresh(self, follower: IdFollower | None) -> None:
         """Work out when the batch loop may take this symbol's next trades itself."""
@@ -82,6 +154,7 @@ class SymbolState:
 
     def catch_up(self) -> None:
         """Tell the aggregator the time that the batch loop has kept for it."""
+        self.own()
         self.hi = _NEVER
         if self.aggregator._horizon < self.last_ms:
             self.aggregator._horizon = self.last_ms
@@ -99,6 +172,7 @@ class SymbolState:
     # --- kept across restarts -----------------------------------------------------------------------------------
     def snapshot(self, kind: str) -> dict[str, Any]:
         """Return everything but the anomaly detector's memory, which `memory` has; ready for msgpack, 1 to 3 KB."""
+        self.own()
         if self.aggregator._horizon < self.last_ms:
             self.aggregator._horizon = self.last_ms
         return {

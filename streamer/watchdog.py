@@ -90,6 +90,10 @@ class Watchdog:
                 pulse.patience_s = min(_AGAIN_S, 2 * threshold) if name == EVERYTHING else _AGAIN_S
         return worst
 
+    def follow(self, streams: Iterable[str], now_s: float) -> None:
+        """Watch these streams from now on; those that stay keep what is known of them."""
+        self._pulses = {name: self._pulses.get(name) or _Pulse(now_s) for name in (EVERYTHING, *streams)}
+
     def replaced(self, now_s: float) -> None:
         """Start every silence anew: a new connection stands, or we ourselves were away."""
         for pulse in self._pulses.values():

@@ -130,12 +130,18 @@
     for (const [market, one] of Object.entries(data.exchange)) {
       cards.push(card("exchange " + market, one.banned ? "banned" : "ok", [one.banned ? "no call before " + clock(one.not_before) : "no ban", one.host]));
     }
+    for (const [name, one] of Object.entries(data.channels || {})) {
+      cards.push(card("channel " + name, one.state === "ok" ? "ok" : "silent", [one.error || "takes alerts", one.since ? "since " + clock(one.since) : null], null, one.state));
+    }
     replace($("cards"), cards);
     const broken = Object.entries(data.components).filter(([, one]) => one.state === "silent").map(([name]) => name);
     const learning = Object.values(data.detectors).some((one) => one.state === "learning");
     const trouble = [];
     if (!feed.good) trouble.push("The trade feed is " + (feed.state === "quiet" ? "silent" : feed.state) + (feed.reason ? ": " + feed.reason : "") + ". Trade spikes and windows are not seen.");
     for (const [market, one] of bans) trouble.push("The exchange refuses " + market + " calls until " + clock(one.not_before) + ".");
+    for (const [name, one] of Object.entries(data.channels || {})) {
+      if (one.state !== "ok") trouble.push("The channel " + name + " does not take alerts: " + one.error + ".");
+    }
     if (broken.length) trouble.push("Silent: " + broken.join(", ") + ".");
     banner(trouble.join(" "));
     if (trouble.length) overall("silent", "trouble");
@@ -214,7 +220,7 @@
     }
     return out;
   }
-  async function pages(base, query, most = 6) {
+  async function pages(base, query, most = 8) {
     const found = [];
     let cursor = "";
     for (let i = 0; i < most; i++) {
@@ -469,10 +475,10 @@
   });
   const loadQuality = panel("quality", async () => {
     const data = await ask("/api/quality");
-    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation has been stored yet."); return; }
+    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation is stored and no alert is an hour old: `tapewatch evaluate` says what alerts are worth."); return; }
     const list = data.rows || [], names = list.length ? Object.keys(list[0]).slice(0, 6) : [];
     replace($("grades"), [el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name.replaceAll("_", " "))))),
-      el("tbody", {}, ...list.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, typeof row[name] === "number" ? String(+row[name].toFixed(3)) : row[name] === null ? "–" : row[name])))))]);
+      el("tbody", {}, ...list.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, typeof row[name] === "number" ? String(+row[name].toPrecision(3)) : row[name] === null ? "–" : row[name])))))]);
     note("quality", "ready", [data.note, data.data, data.time].filter(Boolean).join(" · "));
   });
 

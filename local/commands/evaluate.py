@@ -70,6 +70,7 @@ def run(arguments: argparse.Namespace) -> int:
 def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     from local.durations import parse_span_ms
     from local.evaluation.engine import grid, override
+    from local.evaluation.keeping import keep_for_page
     from local.evaluation.page import page
     from local.evaluation.report import Plan, evaluate, variants, write
     from local.evaluation.truth import Protocol, read_labels
@@ -125,6 +126,7 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     name = Path(arguments.output)
     write(name.with_name(name.name + ".json"), json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     write(name.with_name(name.name + ".html"), page(report))
+    keep_for_page(settings, report)
     if arguments.json:
         print(json.dumps(report, ensure_ascii=False, allow_nan=False))
     else:

@@ -91,7 +91,7 @@ def _draw(symbol: str, rows: Any, png: str | None, svg: str | None) -> int:
     counts = [int(row["count"]) for row in bins]
     threshold = next((row["threshold"] for row in reversed(rows) if row.get("threshold") is not None), None)
     label = f"Isolation Forest scores of {symbol}: {sum(counts)} windows"
-    drawn = histogram(edges, counts, label, PRINT, threshold=threshold, height=320)
+    drawn = histogram(edges, counts, label, PRINT, threshold=threshold, height=320, heading=True)
     for name, data in ((svg, drawn.encode()), (png, png_of(drawn) if png else b"")):
         if name:
             Path(name).write_bytes(data)

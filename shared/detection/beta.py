@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 FloatArray = npt.NDArray[np.float64]
 
-_BLOCK = 64  # symbols worked on at once: their arrays fit into a core's cache
+_BLOCK_CELLS = 65_536  # worked on at once: their arrays fit into a core's cache
 LEAST_VARIANCE = 1e-12  # of the benchmark's returns; below it a slope means nothing
 
 
@@ -41,8 +41,9 @@ def rolling_beta(log_close: FloatArray, lookback: Lookback) -> FloatArray:
     """
     moved = strided_return(log_close[:, :1], lookback.step)
     beta = np.empty_like(log_close)
-    for at in range(0, log_close.shape[1], _BLOCK):
-        part = slice(at, at + _BLOCK)
+    block = max(64, _BLOCK_CELLS // max(1, len(log_close)))
+    for at in range(0, log_close.shape[1], block):
+        part = slice(at, at + block)
         beta[:, part] = _betas(log_close[:, part], moved, lookback)
     return beta
 
@@ -55,12 +56,12 @@ def _betas(log_close: FloatArray, benchmark_moved: FloatArray, lookback: Lookbac
     both &= np.isfinite(benchmark_moved)
     y = np.where(both, moved, 0.0)
     x = np.where(both, benchmark_moved, 0.0)
-    n = _strided_sum(both.astype(np.float64), pairs, step)
-    sum_x, sum_y = _strided_sum(x, pairs, step), _strided_sum(y, pairs, step)
+    n = strided_sum(both.astype(np.float64), pairs, step)
+    sum_x, sum_y = strided_sum(x, pairs, step), strided_sum(y, pairs, step)
     y *= x
-    sum_xy = _strided_sum(y, pairs, step)
+    sum_xy = strided_sum(y, pairs, step)
     x *= x
-    sum_xx = _strided_sum(x, pairs, step)
+    sum_xx = strided_sum(x, pairs, step)
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
         spread = sum_xx - sum_x * sum_x / n
         beta = (sum_xy - sum_x * sum_y / n) / spread
@@ -85,6 +86,10 @@ def covered(
     `first_row` is the row of each symbol's first bar, possibly negative; the lookback is cut there.
     """
     there = np.isfinite(log_close)
+    if start == len(log_close) - 1:  # one row: no need for running counts
+        span = np.minimum(start - first_row + 1, bars)[None]
+        alone: npt.NDArray[np.bool_] = (span > 0) & (there[-bars:].sum(axis=0)[None] >= share * span)
+        return alone
     counts = np.zeros((len(there) + 1, there.shape[1]), dtype=np.int32)
     np.cumsum(there, axis=0, out=counts[1:])
     rows = np.arange(start, len(log_close))
@@ -94,7 +99,7 @@ def covered(
     return enough
 
 
-def _strided_sum(values: FloatArray, count: int, stride: int) -> FloatArray:
+def strided_sum(values: FloatArray, count: int, stride: int) -> FloatArray:
     """Return, at each row, the sum of `count` rows ending there, `stride` apart; rows before the first are zero."""
     result = np.zeros_like(values)
     taken, width, block = 0, 1, values

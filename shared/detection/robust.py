@@ -34,7 +34,7 @@ def robust_z(x: float, history: Sequence[float]) -> float | None:
 
     None when x is not finite, the history is empty or has no usable scale.
     """
-    return _robust_z(x, sorted(value for value in history if isfinite(value)))
+    return z_of_sorted(x, sorted(value for value in history if isfinite(value)))
 
 
 class SortedWindow:
@@ -92,7 +92,7 @@ class SortedWindow:
 
     def z(self, x: float) -> float | None:
         """Return the robust z of x against the window; None when there is no answer."""
-        return _robust_z(x, self._ordered)
+        return z_of_sorted(x, self._ordered)
 
 
 class RollingRobustZ:
@@ -159,7 +159,8 @@ def _mad_of_sorted(ordered: list[float], centre: float) -> float:
     return _midpoint(lower, upper)
 
 
-def _robust_z(x: float, ordered: list[float]) -> float | None:
+def z_of_sorted(x: float, ordered: list[float]) -> float | None:
+    """Return the robust z of x against an ascending list of finite numbers; None when there is no answer."""
     if not ordered or not isfinite(x) or ordered[0] == ordered[-1]:
         return None
     centre = _median_of_sorted(ordered)

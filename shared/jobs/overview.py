@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 
 from shared.alerts.policy import Rules
-from shared.clock import HOUR_MS, iso_utc
+from shared.clock import DAY_MS, HOUR_MS, iso_utc
 from shared.detection.reading import Detector
 from shared.jobs.deps import Dependencies
+from shared.jobs.outcomes import how_they_turned_out
 from shared.jobs.window_analysis import score_summary
 from shared.market.model import Market
 from shared.storage.alerts import AlertRepository
@@ -129,10 +130,47 @@ def _state(rows: list[Scored]) -> str:
     return "judging" if any(row.prediction is not None for row in rows[-50:]) else "learning"
 
 
-def quality(deps: Dependencies) -> Mapping[str, Any]:
-    """Return the last evaluation as it was stored; `{"state": "none"}` where there never was one."""
+def quality(deps: Dependencies, now_ms: int) -> dict[str, Any]:
+    """Return the last evaluation; without one, how the alerts of the last day turned out, beside random moments.
+
+    `state` is `evaluated`, `outcomes`, or `none` where neither is there.
+    """
     stored = CheckpointRepository(deps.table).get(QUALITY)
-    return {"state": "none"} if stored is None else {"state": "evaluated", **stored}
+    if stored is not None:
+        return {"state": "evaluated", **stored}
+    rows = [
+        {
+            "detector": name,
+            "alerts": one["alerts"],
+            "mean_5m": one["after"]["5m"]["mean"],
+            "mean_60m": one["after"]["60m"]["mean"],
+            "random_60m": one["random"]["60m"]["mean"],
+            "lift_60m": one["lift"]["60m"],
+        }
+        for name, one in how_they_turned_out(deps, now_ms - DAY_MS, now_ms + 1).items()
+    ]
+    if not rows:
+        return {"state": "none"}
+    return {"state": "outcomes", "note": "Returns after the alerts of the last 24 hours", "rows": rows}
+
+
+def kept_quality(created: str, truth: str, data: str, results: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return an evaluation in the form that `quality` shows, for the checkpoint `QUALITY`."""
+    rows = []
+    for row in list(results)[:_QUALITY_ROWS]:
+        labels, lift = row.get("labels") or {}, row.get("lift") or {}
+        rows.append(
+            {
+                "detector": f"{row['detector']} {row.get('setting', '')}".strip(),
+                "level": row["level"],
+                "alarms": row["alarms"],
+                "precision": labels.get("precision"),
+                "recall": labels.get("recall"),
+                "lift": lift.get("lift"),
+            }
+        )
+    return {"time": created, "note": truth, "data": data, "rows": rows}
 
 
 QUALITY = "quality"
+_QUALITY_ROWS = 40

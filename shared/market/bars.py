@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable
+from dataclasses import fields
 
 from shared.market.model import UNITS_PER_COIN, Bar, Market, Side, Trade, units
 from shared.times import MINUTE_MS, floor_minute_ms
@@ -28,6 +30,21 @@ def normalize_bars(bars: Iterable[Bar]) -> tuple[list[Bar], int]:
         by_open[bar.open_ms] = bar
         came += 1
     return [by_open[open_ms] for open_ms in sorted(by_open)], came - len(by_open)
+
+
+def make_bars(*columns: Iterable[object]) -> list[Bar]:
+    """Return bars from one column per field, in the order of the fields; the second column sets how many.
+
+    Half a million at a time are read at a start. A frozen dataclass sets each field by a call from Python; filling
+    the slots column by column does the same from C in a third of the time.
+    """
+    made = [object.__new__(Bar) for _ in columns[1]]
+    for fill, column in zip(_SLOTS, columns, strict=True):
+        deque(map(fill, made, column), maxlen=0)
+    return made
+
+
+_SLOTS = [getattr(Bar, field.name).__set__ for field in fields(Bar)]
 
 
 class BarBuilder:

@@ -116,8 +116,11 @@ def histogram(
     threshold: float | None = None,
     width: int = 900,
     height: int = 220,
+    heading: bool = False,
 ) -> str:
     """Return counts over their edges; heights are square roots, so that a single odd window is seen.
+
+    `heading` writes the label above, for a picture that stands alone.
 
     Raises:
         ValueError: there are no counts, or not one edge more than counts.
@@ -125,7 +128,9 @@ def histogram(
     if not counts or len(edges) != len(counts) + 1:
         raise ValueError("a histogram needs one edge more than counts")
     svg = _Plot(width, height, palette.back)
-    left, right, top, base = 8.0, width - 8.0, 24.0, height - 24.0
+    left, right, top, base = 8.0, width - 8.0, 50.0 if heading else 24.0, height - 24.0
+    if heading:
+        svg.text(left, 18, label, palette.ink, size=14)
     low, high, most = edges[0], edges[-1], max(counts) or 1
 
     def x(value: float) -> float:
@@ -142,9 +147,9 @@ def histogram(
     svg.line(left, base, right, base, palette.grid)
     if threshold is not None and isfinite(threshold):
         at = min(right, max(left, x(threshold)))
-        svg.line(at, 6, at, base, palette.down, width=1.5, dash="5 4")
+        svg.line(at, top - 18, at, base, palette.down, width=1.5, dash="5 4")
         anchor, shift = ("start", 5) if at < width - 150 else ("end", -5)
-        svg.text(at + shift, 15, f"threshold {threshold:.4f}", palette.dim, size=11, anchor=anchor)
+        svg.text(at + shift, top - 9, f"threshold {threshold:.4f}", palette.dim, size=11, anchor=anchor)
     for value, anchor in ((low, "start"), ((low + high) / 2, "middle"), (high, "end")):
         svg.text(x(value), height - 8, f"{value:.3f}", palette.dim, size=11, anchor=anchor)
     return svg.finish(label)

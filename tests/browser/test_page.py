@@ -324,7 +324,7 @@ def test_an_empty_state_says_what_is_going_on(tmp_path: Path, watched: Open) -> 
         for panel, words in [
             ("price", "No bars of BTCUSDT are stored yet"), ("feed", "No alert yet"), ("forest", "No windows of"),
             ("sectors", "No features yet"), ("holds", "Nothing is held back"), ("hours", "No alert in the last 24"),
-            ("quality", "No evaluation"), ("health", "not shown themselves"),
+            ("quality", "No evaluation is stored"), ("health", "not shown themselves"),
         ]:  # fmt: skip
             expect(page.locator(f"#{panel} .note")).to_contain_text(words)
         expect(page.locator("#overall")).to_have_text("starting")

@@ -17,13 +17,16 @@ from fakes import START_MS, FakeContext, FakeWorld, make_bar
 from functions import api, api_openapi
 from functions.api_access import COOKIE, OneTimeAccess, TokenAccess
 from functions.api_routes import ROUTES
+from local.evaluation.keeping import keep_for_page
 from shared.clock import MINUTE_MS, iso_utc
 from shared.detection.features import SymbolFeatures
 from shared.detection.reading import Detector, Signal, Status
 from shared.jobs.common import bars_of, beat, features_of, readings_of
 from shared.jobs.overview import QUALITY
 from shared.market.model import Market
+from shared.settings import ApiSettings, Settings, StorageSettings
 from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -168,7 +171,7 @@ def walk(call: Caller, path: str, query: dict[str, str], key: str) -> list[Any]:
         ("/api/bars/BTCUSDT", {"minutes": "900", "limit": "77"}, "open_time", 900),
         ("/api/bars/BTCUSDT", {"minutes": "20160", "limit": "720"}, "open_time", 1000),
         ("/api/features", {"symbol": "XMRUSDT", "minutes": "400", "limit": "13"}, "features", 300),
-        ("/api/order-book/BTCUSDT", {"minutes": "250", "limit": "240"}, "readings", 250),
+        ("/api/order-book/BTCUSDT", {"minutes": "250", "limit": "120"}, "readings", 250),
         ("/api/windows/BTCUSDT", {"limit": "33"}, "windows", 700),
         ("/api/windows/BTCUSDT", {"limit": "33", "since": "60m"}, "windows", 180),
         ("/api/signals", {"limit": "9"}, "signals", 40),
@@ -271,6 +274,33 @@ def test_a_mute_that_cannot_be_meant_is_400(world: FakeWorld, body: Any) -> None
     assert call("/api/mutes")[1]["mutes"] == []
 
 
+def test_an_evaluation_is_kept_for_the_page(world: FakeWorld, tmp_path: Path) -> None:
+    world.clock.set(NOW_MS)
+    call = Caller(world)
+    assert call("/api/quality")[1] == {"state": "none"}
+    report = {
+        "created": iso_utc(NOW_MS), "truth": "labels", "data_sha256": "ab" * 32, "inputs": 1200,
+        "results": [{"detector": "pump", "level": "alert", "alarms": 7, "lift": {"lift": 3.5},
+                     "labels": {"precision": 0.9, "recall": 0.8}}],
+    }  # fmt: skip
+    missing = Settings(storage=StorageSettings(sqlite_path=str(tmp_path / "none.sqlite")))
+    assert keep_for_page(missing, report) is False
+    path = tmp_path / "state.sqlite"
+    table = SqliteTable(path)
+    assert keep_for_page(Settings(storage=StorageSettings(sqlite_path=str(path))), report)
+    world.deps = replace(world.deps, table=table)
+    _, body, _ = Caller(world)("/api/quality")
+    assert (body["state"], body["note"], body["data"]) == (
+        "evaluated",
+        "truth: labels",
+        "data abababababab, 1,200 inputs",
+    )
+    assert body["rows"] == [
+        {"detector": "pump", "level": "alert", "alarms": 7, "precision": 0.9, "recall": 0.8, "lift": 3.5}
+    ]
+    table.close()
+
+
 def test_a_large_request_is_refused_before_it_is_read(world: FakeWorld) -> None:
     call = Caller(world, OneTimeAccess())
     assert call("/api/mutes", method="POST", body="x" * 9000)[0] == 413
@@ -322,6 +352,15 @@ def test_without_a_configured_token_nothing_can_be_changed(world: FakeWorld) -> 
     assert call("/api/health")[0] == 200
     status, body, _ = call("/api/mutes", method="POST", body={"symbol": "BTC"}, X_Api_Key="")
     assert (status, body["code"]) == (403, "changes_off")
+
+
+def test_the_token_is_the_secret_that_the_settings_name(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGE_TOKEN", "opensesame")
+    settings = Settings(api=ApiSettings(token_secret="PAGE_TOKEN", open_reads=False))
+    world.deps = replace(world.deps, settings=settings)
+    call = Caller(world)
+    assert call("/api/health")[0] == 401
+    assert call("/api/health", X_Api_Key="opensesame")[0] == 200
 
 
 def test_a_feed_without_data_is_told_and_why(world: FakeWorld) -> None:

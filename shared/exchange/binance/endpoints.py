@@ -7,7 +7,7 @@ the table is refused here, before anything is opened.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from urllib.parse import quote, urlsplit
@@ -196,7 +196,7 @@ def plan_connections(base: str, market: Market, streams: Iterable[str]) -> list[
             batch = names[start : start + MAX_STREAMS]
             fitting = _fitting(batch, MAX_URL_LENGTH - len(base) - 32)
             url = stream_url(base, market, batch[:fitting])
-            plans.append(ConnectionPlan(url, tuple(batch), _subscribe_commands(batch[fitting:]), category))
+            plans.append(ConnectionPlan(url, tuple(batch), commands("SUBSCRIBE", batch[fitting:]), category))
     return plans
 
 
@@ -209,9 +209,10 @@ def _fitting(names: list[str], room: int) -> int:
     return len(names)
 
 
-def _subscribe_commands(names: list[str]) -> tuple[str, ...]:
+def commands(method: str, names: Sequence[str]) -> tuple[str, ...]:
+    """Return the SUBSCRIBE or UNSUBSCRIBE texts for these streams, to be sent one after the other."""
     chunks = [names[start : start + SUBSCRIBE_CHUNK] for start in range(0, len(names), SUBSCRIBE_CHUNK)]
     return tuple(
-        msgspec.json.encode({"method": "SUBSCRIBE", "params": chunk, "id": number}).decode()
+        msgspec.json.encode({"method": method, "params": chunk, "id": number}).decode()
         for number, chunk in enumerate(chunks, start=1)
     )

@@ -129,6 +129,14 @@ def test_a_page_stays_under_a_megabyte_whatever_happened(world: FakeWorld) -> No
     assert "2800 older alerts" in page
 
 
+def test_outcomes_stand_beside_random_moments(busy: FakeWorld) -> None:
+    report, charts = full_report(busy.deps, since_ms=START_MS, until_ms=END_MS)
+    figures = {"5m": {"mean": 0.0012}, "15m": {"mean": None}, "60m": {"mean": -0.004}}
+    one = {"alerts": 3, "after": figures, "random": {"60m": {"mean": 0.0001}}, "lift": {"60m": 2.25}}
+    page = render({**report, "outcomes": {"window_anomaly": one}}, charts)
+    assert "<td>3</td><td>0.12 %</td><td>– %</td><td>-0.40 %</td><td>0.01 %</td><td>2.25</td>" in page
+
+
 def test_an_empty_time_says_so(world: FakeWorld) -> None:
     world.clock.set(END_MS)
     page = render(*full_report(world.deps, since_ms=START_MS, until_ms=END_MS))
