@@ -262,6 +262,14 @@ class Ban(msgspec.Struct):
     not_before: Time | None
 
 
+class ChannelHealth(msgspec.Struct):
+    """Whether a channel takes alerts; `error` says what to do when it does not."""
+
+    state: Literal["ok", "failing", "dead"]
+    since: Time | None
+    error: str
+
+
 class Health(msgspec.Struct):
     status: Literal["ok", "starting", "silent"]
     time: Time
@@ -270,6 +278,7 @@ class Health(msgspec.Struct):
     detectors: dict[str, DetectorState]
     last_minute: dict[str, Time | None]
     exchange: dict[str, Ban]
+    channels: dict[str, ChannelHealth]
 
 
 class Hour(msgspec.Struct):

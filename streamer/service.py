@@ -353,6 +353,7 @@ class StreamerService:
             self._save((), session.take_dirty(gone))
         for symbol in gone:
             session.drop_symbol(symbol)
+        self._unsaved.difference_update(gone)
         for symbol in new:
             session.add_symbol(symbol)
         if new:
@@ -548,7 +549,7 @@ class StreamerService:
             if supervisor.state != "live":
                 watchdog.replaced(now_s)
                 continue
-            silence = watchdog.look({symbol: activity[symbol] for symbol in symbols}, now_s)
+            silence = watchdog.look({symbol: activity.get(symbol, 0) for symbol in symbols}, now_s)
             if silence is not None:
                 silent_s = round(silence.silent_s, 1)
                 logger.warning("stream_silent", extra={"stream": silence.stream, "silent_s": silent_s})

@@ -130,12 +130,18 @@
     for (const [market, one] of Object.entries(data.exchange)) {
       cards.push(card("exchange " + market, one.banned ? "banned" : "ok", [one.banned ? "no call before " + clock(one.not_before) : "no ban", one.host]));
     }
+    for (const [name, one] of Object.entries(data.channels || {})) {
+      cards.push(card("channel " + name, one.state === "ok" ? "ok" : "silent", [one.error || "takes alerts", one.since ? "since " + clock(one.since) : null], null, one.state));
+    }
     replace($("cards"), cards);
     const broken = Object.entries(data.components).filter(([, one]) => one.state === "silent").map(([name]) => name);
     const learning = Object.values(data.detectors).some((one) => one.state === "learning");
     const trouble = [];
     if (!feed.good) trouble.push("The trade feed is " + (feed.state === "quiet" ? "silent" : feed.state) + (feed.reason ? ": " + feed.reason : "") + ". Trade spikes and windows are not seen.");
     for (const [market, one] of bans) trouble.push("The exchange refuses " + market + " calls until " + clock(one.not_before) + ".");
+    for (const [name, one] of Object.entries(data.channels || {})) {
+      if (one.state !== "ok") trouble.push("The channel " + name + " does not take alerts: " + one.error + ".");
+    }
     if (broken.length) trouble.push("Silent: " + broken.join(", ") + ".");
     banner(trouble.join(" "));
     if (trouble.length) overall("silent", "trouble");

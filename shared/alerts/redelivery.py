@@ -104,9 +104,10 @@ def redeliver_one(
             delivery.note([leased], DeliveryState.TOO_LATE, error=f"older than {limit_s} s")
             return "too_late"
         alert = delivery.alerts.get(item.alert_id)
-        if alert is None:
-            delivery.note([leased], DeliveryState.DEAD, error="the alert itself has been removed")
-            return "dead"
+        if alert is None:  # one answer is no proof that it is gone: its age ends it, not a garbled read
+            later_ms = delivery.clock.now_ms() + round(retry_after_s(leased.attempts) * 1000)
+            delivery.alerts.outbox.postpone(leased, next_attempt_ms=later_ms, error="the alert could not be read")
+            return "failed"
     except StorageError:
         return "failed"  # whatever was leased is due again when the lease ends
     state = delivery.send(channel, alert, leased)
@@ -197,9 +198,7 @@ class _PacedRun:
         alerts = self._delivery.alerts.get_many([item.alert_id for item in items])
         removed = [item for item in items if item.alert_id not in alerts]
         items = [item for item in items if item.alert_id in alerts]
-        if removed:
-            self._delivery.note(removed, DeliveryState.DEAD, error="the alert itself has been removed")
-            self._counts["dead"] += len(removed)
+        self._counts["waiting"] += len(removed)  # one answer is no proof that they are gone; their age ends them
         if not items:
             return _same
         digest = make_digest([alerts[item.alert_id] for item in items], kind)

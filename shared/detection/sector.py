@@ -135,7 +135,10 @@ def find_initiators(
     takers_high = thresholds.taker_dominance_min
     takers_low = float(1 - Decimal(str(takers_high)))
     hits = []
+    least_volume = thresholds.volume_z_initiator
     for symbol, reading in features.items():
+        if reading.z_volume is None or reading.z_volume < least_volume:
+            continue  # nearly every symbol of nearly every minute
         sector = universe.sector_of(symbol)
         share = reading.taker_buy_share
         if sector is None or symbol == universe.benchmark or share is None:

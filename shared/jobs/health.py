@@ -13,12 +13,14 @@ from shared.jobs.detectors import detector_states, feed_state
 from shared.jobs.watchdog import STORED_BARS, watched
 from shared.market.model import Market
 from shared.storage.alerts import AlertRepository
+from shared.storage.channel_states import ChannelStateRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.not_before import NotBeforeRepository
 
 
 def health(deps: Dependencies) -> dict[str, Any]:
-    """Return heartbeats with their age, the newest stored minute of each market, and the exchange's bans.
+    """Return heartbeats with their age, the newest stored minute of each market, the exchange's bans,
+    and which channels take alerts.
 
     `status` is `ok`, `starting` (something has not shown itself yet) or `silent` (something has stopped).
     """
@@ -54,6 +56,20 @@ def health(deps: Dependencies) -> dict[str, Any]:
         "detectors": detector_states(deps, components, feed, counts),
         "last_minute": {market.value: _iso(bars_of(deps).newest_ms(market)) for market in Market},
         "exchange": _bans(deps, now_ms),
+        "channels": _channels(deps),
+    }
+
+
+def _channels(deps: Dependencies) -> dict[str, Any]:
+    """Return each channel's health (`ok`, `failing`, `dead`) with the cure in its error."""
+    states = ChannelStateRepository(deps.table, lambda: "").all()
+    return {
+        name: {
+            "state": state.health.value,
+            "since": iso_utc(state.since_ms) if state.since_ms else None,
+            "error": state.error,
+        }
+        for name, state in sorted(states.items())
     }
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -37,6 +38,10 @@ def test_each_kind_is_shown_within_a_minute() -> None:
     initiator = next(alert for alert in alerts if alert["detector"] == "sector_initiator")
     assert initiator["values"]["status"] in ("CONFIRMED", "PARTIAL")
     assert "| minutes " in done.stderr  # the status line
+    took_by_telegram = re.search(r"Telegram took (\d+) messages and (\d+) charts", done.stderr)
+    assert took_by_telegram, done.stderr
+    assert int(took_by_telegram[1]) >= 4  # the last ones may still be on their way when the demo ends
+    assert int(took_by_telegram[2]) >= 2
     for alert in alerts:
         assert alert["symbol"] in alert["text"]
         assert " UTC" in alert["text"]
