@@ -162,7 +162,7 @@ def test_f108_a_silent_market_is_quiet_and_not_broken() -> None:
         wait_until(lambda: service.status()["trades"] == 800, 20)
         time.sleep(8)
         assert service.status()["state"] in ("quiet", "live")
-        assert feed.clients <= 3  # asked again, and then left in peace
+        assert feed.clients <= 7  # asked again at ever longer intervals, 5 minutes in the end
 
     verdict, _ = stream_through(exchange, base=settings(watchdog_seconds=1.0), during=during)
     assert verdict.clean, verdict
