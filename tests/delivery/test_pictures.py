@@ -9,7 +9,6 @@ import zlib
 from pathlib import Path
 
 import numpy as np
-import pytest
 from alert_examples import NOON_MS, system, trade_spike, volume_spike
 from fakes import FakeMarketData, make_bar
 from hypothesis import given
@@ -159,13 +158,3 @@ def test_stored_bars_need_no_call():
 def test_a_down_alert_points_down():
     up, down = chart(snapshot(direction="UP")), chart(snapshot(direction=Direction.DOWN.value))
     assert up != down
-
-
-@pytest.mark.slow
-def test_drawing_is_quick_enough():
-    import time
-
-    began = time.process_time()
-    for _ in range(5):
-        png_of(chart(snapshot()))
-    assert (time.process_time() - began) / 5 < 1.0

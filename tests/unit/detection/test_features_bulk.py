@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import time
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from test_sector_features import MINUTE, SMALL, assert_same, random_series
 from shared.detection.features import FeatureEngine
 from shared.detection.features_bulk import bulk_features
 from shared.market.model import Bar
-from shared.settings import SectorSettings, SectorWindows
+from shared.settings import SectorSettings
 
 SYMBOLS = ("BTCUSDT", "AUSDT", "BUSDT", "CUSDT")
 
@@ -42,13 +41,3 @@ def test_at_once_equals_minute_by_minute(seed: int, scale: str) -> None:
         got = found.at(minute - first)
         for symbol in SYMBOLS:
             assert_same(got[symbol], wanted[symbol])
-
-
-@pytest.mark.slow
-def test_a_hundred_thousand_bars_a_second() -> None:
-    rng = np.random.default_rng(1)
-    close = 100 * np.exp(np.cumsum(rng.standard_t(4, (20_000, 4)) * 5e-4, axis=0))
-    volume = rng.lognormal(3, 1, close.shape)
-    began = time.process_time()
-    bulk_features(SectorSettings(windows=SectorWindows()), "BTCUSDT", SYMBOLS, 0, close, volume, volume / 2)
-    assert close.size / (time.process_time() - began) > 60_000  # 150,000 and more on an idle core
