@@ -103,7 +103,9 @@ def test_every_panel_tells_the_same_story(demo: Demo, watched: Open) -> None:
     assert re.search(r"Rate\s+\d", facts)
     assert "windows ago" in facts
     held = {row.get_attribute("data-cooldown") for row in page.locator("#hold-rows li[data-cooldown]").all()}
-    recent = [p for p in demo.truth() if demo.clock.now_ms() < p.start_ms + 45 * MINUTE_MS]
+    # A planted minute of volume may be too ordinary for the alert gate: it is a signal then, and holds nothing.
+    fresh = [p for p in demo.truth() if demo.clock.now_ms() < p.start_ms + 45 * MINUTE_MS]
+    recent = [p for p in fresh if p.kind != "volume_spike"]
     assert recent
     assert {f"{planted.kind}|{planted.symbol}" for planted in recent} <= held
     for link in page.locator("a.json").all():
