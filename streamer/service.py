@@ -633,6 +633,7 @@ class StreamerService:
             "models": session.models,
             "gaps": session.gaps,
             "missing": session.missing,
+            "loop": session.loop,
         }
         # `keep` is False: the next beat makes up for one that storage did not take.
         self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))
@@ -658,6 +659,7 @@ class StreamerService:
         return {
             "state": health.state.value,
             "reason": health.reason,
+            "loop": session.loop,
             "symbols": len(session.symbols),
             "trades": session.trades,
             "trades_per_s": (rate[-1][1] - rate[0][1]) / span_s if span_s > 0 else 0.0,
