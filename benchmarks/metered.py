@@ -59,6 +59,11 @@ class MeteredTable:
         self.written: Counter[str] = Counter()
         self.read: Counter[str] = Counter()
 
+    def reset(self) -> None:
+        with self._lock:
+            for counter in (self.counts, self.written, self.read):
+                counter.clear()
+
     def _wrote(self, rows: Sequence[tuple[str, Mapping[str, Value] | None]], factor: int = 1) -> None:
         """Count a write of each (pk, item), or of a key alone; in a transaction each counts twice."""
         sized = [(pk, item_bytes(item)) for pk, item in rows]
