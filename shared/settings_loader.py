@@ -153,13 +153,13 @@ _FastLoader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # libyaml wher
 def _check_shape(text: str) -> None:
     """Refuse aliases and deep nesting from the bare events, before anything is built from them."""
     depth = 0
-    event: Any
     for event in yaml.parse(text, _FastLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise yaml.constructor.ConstructorError(None, None, "aliases are not allowed", event.start_mark)
         depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise yaml.constructor.ConstructorError(None, None, "nested too deeply", event.start_mark)
+        alias = isinstance(event, yaml.AliasEvent)
+        if alias or depth > MAX_DEPTH:
+            mark: Any = event.start_mark
+            problem = "aliases are not allowed" if alias else "nested too deeply"
+            raise yaml.constructor.ConstructorError(None, None, problem, mark)
 
 
 class _StrictLoader(_FastLoader):  # type: ignore[misc]
