@@ -19,17 +19,16 @@ NAMESPACE = "Tapewatch"
 SERVICE = "tapewatch"
 
 METRICS: Mapping[str, str] = {
-    "StreamerDataAgeSeconds": "age of the newest trade that the slowest streamer has seen, as the watchdog finds it",
+    "Trouble": "what the watchdog finds wrong, as a sum of powers of two that every alarm looks at; 0: nothing",
     "SymbolsFailed": "symbols without a usable answer; the log line names each with its reason",
     "AlertsMade": "signals that became an alert",
     "DeliveriesFailed": "deliveries that a channel did not take in a redelivery run",
-    "ComponentsSilent": "components that the watchdog found silent",
     "ExchangeRefusals": "runs in which the exchange refused every symbol (403, 418, 451)",
 }
-"""Every metric that exists: a count per run, or seconds where the name says so."""
+"""Every metric that exists: a count per run, and the watchdog's sum."""
 
-ALWAYS = frozenset({"StreamerDataAgeSeconds", "ComponentsSilent"})
-"""Published even when 0, because an alarm takes their absence for trouble. The others cost nothing while nothing
+ALWAYS = frozenset({"Trouble"})
+"""Published even when 0, because the alarms take its absence for trouble. The others cost nothing while nothing
 happens: CloudWatch charges a metric by the hours in which it is sent."""
 
 
@@ -60,6 +59,5 @@ def publish(counts: Mapping[str, int | float], stream: TextIO | None = None) -> 
         return
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
     for name, value in told.items():
-        unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
-        metrics.add_metric(name=name, unit=unit, value=value)
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     print(json.dumps(metrics.serialize_metric_set(), separators=(",", ":")), file=stream or sys.stderr, flush=True)

@@ -222,11 +222,11 @@ def test_every_function_has_a_lambda_handler() -> None:
 # --- logs and metrics --------------------------------------------------------------------------------------------
 def test_metrics_are_one_line_of_documented_names() -> None:
     out = io.StringIO()
-    publish({"AlertsMade": 4, "SymbolsFailed": 0, "ComponentsSilent": 0}, out)
+    publish({"AlertsMade": 4, "SymbolsFailed": 0, "Trouble": 0}, out)
     [line] = out.getvalue().splitlines()
     told = json.loads(line)
     assert told["AlertsMade"] == [4.0]
-    assert told["ComponentsSilent"] == [0.0]  # an alarm takes its absence for trouble
+    assert told["Trouble"] == [0.0]  # the alarms take its absence for trouble
     assert "SymbolsFailed" not in told  # a metric costs money in each hour in which it is sent
     with pytest.raises(KeyError, match="Invented"):
         publish({"Invented": 1}, out)
@@ -243,5 +243,5 @@ def test_nothing_is_printed_to_stdout(
     watchdog.make_handler(lambda: trading.deps)(scheduled("2026-01-01T20:00:00Z"), lambda_context)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "ComponentsSilent" in captured.err
+    assert '"Trouble":[' in captured.err
     assert logging.getLogger("tapewatch").handlers
