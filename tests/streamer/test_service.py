@@ -178,7 +178,7 @@ def test_trades_become_windows_signals_and_a_heartbeat(library: Callable[..., Co
     assert status["not_stored"] == {}
     beat = HeartbeatRepository(table).all()["streamer"]
     assert beat["last_event_ms"] == stream[-1].event_ms
-    assert {"lag_ms", "trades", "rejected", "windows", "models", "gaps", "beat_ms"} <= beat.keys()
+    assert {"lag_ms", "trades", "rejected", "windows", "models", "gaps", "loop", "beat_ms"} <= beat.keys()
     assert (beat["trades"], beat["state"]) == (3000, "stopped")
 
 
