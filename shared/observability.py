@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from enum import IntFlag
 from typing import TextIO
 
 from aws_lambda_powertools import Logger
@@ -30,6 +31,16 @@ METRICS: Mapping[str, str] = {
 ALWAYS = frozenset({"Trouble"})
 """Published even when 0, because the alarms take its absence for trouble. The others cost nothing while nothing
 happens: CloudWatch charges a metric by the hours in which it is sent."""
+
+
+class Trouble(IntFlag):
+    """The figure is the sum of what is wrong; every alarm looks at one of these. Never change a number."""
+
+    STREAMER_SILENT = 1
+    FEED_LAG = 2
+    MINUTE_MISSED = 4
+    FUNCTION_ERRORS = 8
+    DEAD_LETTERS = 16
 
 
 def make_logger(stream: TextIO | None = None) -> Logger:

@@ -14,8 +14,7 @@ from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from shared.jobs.troubles import Trouble
-from shared.observability import METRICS, NAMESPACE, SERVICE
+from shared.observability import METRICS, NAMESPACE, SERVICE, Trouble
 from shared.settings import Settings
 
 PAGE = "docs/operations.md"

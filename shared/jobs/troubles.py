@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import IntFlag
 
 from shared.clock import MINUTE_MS
 from shared.errors import TapewatchError
-from shared.observability import make_logger
+from shared.observability import Trouble, make_logger
 from shared.storage.failures import FailureRepository
 
 STREAMER_SILENT_S = 180
@@ -16,16 +15,6 @@ ERRORS_WITHIN_MS = 5 * MINUTE_MS
 MOST_ERRORS = 1  # a single one is tried again by itself
 
 logger = make_logger()
-
-
-class Trouble(IntFlag):
-    """The figure is the sum of what is wrong; every alarm looks at one of these. Never change a number."""
-
-    STREAMER_SILENT = 1
-    FEED_LAG = 2
-    MINUTE_MISSED = 4
-    FUNCTION_ERRORS = 8
-    DEAD_LETTERS = 16
 
 
 def judge(

@@ -32,6 +32,7 @@ from shared.errors import ConfigurationError, RestrictedLocation, UsageError
 from shared.jobs.deps import BARS_STORED
 from shared.market.model import Market
 from shared.observability import METRICS, publish
+from shared.storage.failures import FailureRepository
 from shared.storage.objects import FolderObjects
 
 NOW = START_MS + 20 * HOUR_MS
@@ -245,3 +246,23 @@ def test_nothing_is_printed_to_stdout(
     assert captured.out == ""
     assert '"Trouble":[' in captured.err
     assert logging.getLogger("tapewatch").handlers
+
+
+def test_a_failed_run_leaves_a_note_unless_its_role_may_not_write(
+    world: FakeWorld, lambda_context: FakeContext
+) -> None:
+    def broken(deps: object, trigger: object, seconds: float | None) -> object:
+        raise errors.pop()
+
+    for writes, failure, noted in (
+        (True, UsageError("no"), UsageError.code),
+        (True, KeyError("x"), "KeyError"),
+        (False, KeyError("x"), None),
+    ):
+        errors, before = [failure], FailureRepository(world.table).since(0)
+        handle = handler.job_handler("sector", lambda: world.deps, broken, writes=writes)
+        with pytest.raises(type(failure)):
+            handle(scheduled("2026-01-01T20:00:00Z"), lambda_context)
+        after = FailureRepository(world.table).since(0)
+        assert after == before + ([("sector", noted)] if noted else [])
+        world.clock.set(world.clock.now_ms() + 1)

@@ -17,8 +17,7 @@ from functions.events import read_trigger
 from infra.jobs import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, jobs
 from infra.names import futures_blocked, variable
 from shared.jobs import deps
-from shared.jobs.troubles import Trouble
-from shared.observability import ALWAYS, METRICS
+from shared.observability import ALWAYS, METRICS, Trouble
 from shared.settings import Settings
 from shared.settings_loader import load_settings, parse_settings
 from tests.infra.synths import FULL, Synth
