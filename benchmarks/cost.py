@@ -1,10 +1,13 @@
 """What a month on AWS costs: counts what a run over the local exchange really does, times a dated price table.
 
-    python -m benchmarks.cost [--seconds 60] [--json FILE]
+    python -m benchmarks.cost [--only default|"whole market"] [--json FILE]
 
 Counted: DynamoDB units by the 1 KB and 4 KB rules, calls, log bytes, events, and the processor time of each function,
 in a process of its own beside the exchange. A function's duration is its processor time at the share of a processor
-that its memory buys (1,769 MB are one), plus its waits: 40 ms a round of REST calls, 6 ms a call of the table. Not
+that its memory buys (1,769 MB are one), plus its waits: 40 ms a round of REST calls, 6 ms a call of the table.
+Functions are counted warm, as they are when they run each minute; volume-spike, which reads a week when it begins cold,
+is charged one cold hour in each `COLD_EVERY_H` hours. The streamer is counted over one flush at ten times the clock's
+pace; the models and memories that it stores now and then are measured apart, by the windows that it closed. Not
 counted, because they cost cents at most: data transfer, S3, the page, the streamer's flow logs of refused packets.
 """
 
@@ -17,20 +20,24 @@ import logging
 import math
 import multiprocessing
 import os
+import random
 import sys
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import redirect_stderr
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from benchmarks.metered import MeteredTable
-from infra.jobs import WATCHED_FOR_ERRORS, jobs
+from infra.jobs import jobs
 from infra.pace import paced
-from shared.clock import MINUTE_MS, SystemClock, floor_minute_ms, iso_utc
+from shared.clock import HOUR_MS, MINUTE_MS, ScaledClock, SystemClock, floor_minute_ms, iso_utc
+from shared.observability import ALWAYS
 from shared.settings import Settings
 from shared.settings_loader import parse_settings
 
@@ -48,6 +55,7 @@ PRICES: dict[str, tuple[float, float, float]] = {  # US dollars, 2026-07 to 2026
     "metric": (0.30,) * 3,
     "sns_m": (0.50,) * 3,
     "email_100k": (2.00,) * 3,
+    "sqs_m": (0.40,) * 3,  # after one million free a month
     "scheduler_m": (1.00,) * 3,  # after 14 million free a month
     "events_m": (1.00,) * 3,
 }
@@ -56,9 +64,12 @@ HOURS, MINUTES = 730, 43_800
 ROUND_TRIP_S, TABLE_CALL_S = 0.040, 0.006
 FULL_PROCESSOR_MB = 1769
 LAMBDA_LOG_BYTES = 120  # of CloudWatch's own around each line
-ALERTS_A_MONTH = 300  # ten a day, each to one e-mail address
-METRICS_ALWAYS, METRICS_AT_TIMES = 2, 1  # the second is charged by the hours in which something happens: here all
-OTHER_ALARMS = 5  # beside one metric for each function of the errors' alarm
+ALERTS_A_MONTH = 150  # five a day (docs/alerts.md), each to one e-mail address
+ALARMS = 6
+METRICS_AT_TIMES = ALERTS_A_MONTH / HOURS  # AlertsMade is charged by the hours in which it is sent
+QUEUES_ASKED = 1  # a minute, by the watchdog; two with Telegram
+COLD_EVERY_H = 4  # AWS replaces a function that runs all the time "every few hours"
+SPEED = 10.0  # of the market that the streamer is measured on
 TARGETS = {"default": 15.0, "whole market": 45.0}
 
 
@@ -76,17 +87,18 @@ class Measured:
     events: float = 0.0
     functions: dict[str, dict[str, float]] = field(default_factory=dict)
     streamer: dict[str, float] = field(default_factory=dict)
-    alarm_metrics: int = 0
 
 
 # --- the market, in a process of its own -------------------------------------------------------------------------
-def serve(spot: int, futures: int, start_ms: int, address: Any) -> None:
+def serve(spot: int, futures: int, start_ms: int, speed: float, address: Any) -> None:
     from local.exchange.market import SimulatedMarket
     from local.exchange.server import LocalExchange
 
-    exchange = LocalExchange(SimulatedMarket(5, start_ms, symbols=listing(spot, futures)), SystemClock())
+    now_ms = SystemClock().now_ms()
+    clock = ScaledClock(now_ms, speed)
+    exchange = LocalExchange(SimulatedMarket(5, start_ms, symbols=listing(spot, futures)), clock)
     exchange.start()
-    address.put((exchange.rest_url, exchange.ws_url))
+    address.put((exchange.rest_url, exchange.ws_url, clock.now_ms()))
     threading.Event().wait()
 
 
@@ -163,27 +175,37 @@ def fill_history(deps: Any, minutes: int, until_ms: int) -> None:
     """Store bars as a deployment that has run for a while has them; not counted."""
     from dataclasses import replace
 
-    from benchmarks.speed import minute_bars
     from shared.jobs.common import bars_of
-    from shared.market.model import Market
+    from shared.market.model import Bar, Market
 
-    store = bars_of(deps)
-    for market, symbols in (
-        (Market.USDM, deps.settings.futures_symbols),
-        (Market.SPOT, deps.settings.universe.spot_symbols),
-    ):
-        for number, (_, row) in enumerate(minute_bars(list(symbols), minutes)):
-            open_ms = until_ms - (minutes - number) * MINUTE_MS
-            moved = {
-                name: replace(bar, market=market, open_ms=open_ms, close_ms=open_ms + MINUTE_MS - 1)
-                for name, bar in row.items()
-            }
-            store.put_minute(market, open_ms, moved)
+    store, rng = bars_of(deps), random.Random(1)
+    symbols = deps.settings.futures_symbols
+    # The market's own last hour, and before it the same minutes drawn anew, so that nothing jumps.
+    known: dict[str, list[Bar]] = {}
+    for name in symbols:
+        rows = deps.market_data.klines(Market.USDM, name, limit=60, end_ms=until_ms - 1)
+        known[name] = [bar for bar in rows if bar.open_ms < until_ms]
+    level = {name: rows[0].close for name, rows in known.items()}
+    for number in range(minutes):
+        at = until_ms - (number + 1) * MINUTE_MS
+        row = {}
+        for name in symbols:
+            rows = known[name]
+            if number < len(rows):
+                row[name] = replace(rows[-1 - number], open_ms=at, close_ms=at + MINUTE_MS - 1)
+                continue
+            drawn = rng.choice(rows)
+            close = level[name] = round(level[name] * drawn.open / drawn.close, 8)
+            row[name] = replace(drawn, open_ms=at, close_ms=at + MINUTE_MS - 1, open=close, high=close, low=close,
+                                close=close)  # fmt: skip
+        store.put_minute(Market.USDM, at, row)
 
 
 def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -> None:
     import importlib
 
+    from shared.jobs.common import readings_of
+    from shared.jobs.volume_spike import KIND, RARITY_HOURS
     from shared.storage.sqlite import SqliteTable
 
     table, calls, emitted = MeteredTable(SqliteTable(":memory:")), Counter[str](), list[Any]()
@@ -197,12 +219,17 @@ def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -
         if job.name not in ("backfill", "report")
     }
     sums: dict[str, Counter[str]] = {job: Counter() for job in handlers}
-    logs = Logs()
+    logs, cold_reads = Logs(), list[int]()
+    if settings.volume_spike.enabled:  # a process that has run for an hour knows each phase of the hour but its newest
+        minutes = [first_ms + (number - 1) * MINUTE_MS for number in range(1, rounds)]
+        known_ms = [at_ms - hours * HOUR_MS for at_ms in minutes for hours in range(2, RARITY_HOURS + 1)]
+        deps.warm.ratios.load(readings_of(deps), KIND, settings.universe.spot_symbols, known_ms)
     for one in logging.getLogger("tapewatch").handlers:
         one.setStream(logs)  # type: ignore[attr-defined]
 
     def run(job: str, event: dict[str, Any], counted: bool) -> None:
         before, rest, said, began = Counter(table.counts), calls["rest"], logs.count, time.process_time()
+        written = Counter(table.written)
         with redirect_stderr(logs):
             handlers[job](event, Context())
         if counted:
@@ -213,6 +240,15 @@ def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -
             spent["log"] += logs.count - said
             for key, value in (table.counts - before).items():
                 spent[key] += value
+            for kind, units in (table.written - written).items():
+                spent[f"w {kind}"] += units
+        if job == "volume-spike":
+            # The first run began cold: so does each minute of the hour after a cold start, and no other.
+            reads = table.counts["half_read_units"] - before["half_read_units"]
+            if not counted:
+                cold_reads.append(reads)
+            else:
+                spent["half_read_units"] += max(0, cold_reads[0] - reads) // COLD_EVERY_H
 
     chain = {job.on: job.name for job in known if job.on}
     for number in range(rounds):
@@ -259,11 +295,14 @@ def add_job(result: Measured, job: Any, spent: Counter[str], settings: Settings)
         "write_units": round(spent["write_units"] / runs, 2),
         "read_units": round(spent["half_read_units"] / runs / 2, 2),
         "log_bytes": round(spent["log"] / runs),
+        "written": {kind[2:]: round(units / runs, 1) for kind, units in spent.items() if kind.startswith("w ")},
     }
-    result.alarm_metrics += job.name in WATCHED_FOR_ERRORS
 
 
-def measure_streamer(settings: Settings, result: Measured, seconds: float) -> None:
+def measure_streamer(settings: Settings, result: Measured, now_ms: int) -> None:
+    """Count a whole flush of the streamer beside an exchange that runs `SPEED` times as fast as the clock."""
+    import msgspec
+
     from shared.exchange.binance.rest import BinanceMarketData
     from shared.exchange.binance.transport import RequestsTransport
     from shared.storage.sqlite import SqliteTable
@@ -272,30 +311,58 @@ def measure_streamer(settings: Settings, result: Measured, seconds: float) -> No
     class Sink:
         def handle(self, signal: Any) -> None: ...
 
-    clock, table = SystemClock(), MeteredTable(SqliteTable(":memory:"))
+    replace, own = msgspec.structs.replace, settings.streamer
+    flush_s = own.flush_seconds / SPEED
+    paces = replace(own, flush_seconds=flush_s, lease_seconds=own.lease_seconds / SPEED, warmup_trades=False)
+    clock, table = ScaledClock(now_ms, SPEED), MeteredTable(SqliteTable(":memory:"))
     market_data = BinanceMarketData(settings.exchange, RequestsTransport(8), clock)
-    service = StreamerService(settings, market_data, Sink(), table, clock, symbols=settings.universe.spot_symbols)
+    service = StreamerService(
+        replace(settings, streamer=paces), market_data, Sink(), table, clock, symbols=settings.universe.spot_symbols
+    )
     logs = Logs()
     with redirect_stderr(logs):
         service.run_in_thread()
-        ready_by = time.monotonic() + 120
-        while service.status()["state"] != "live" and time.monotonic() < ready_by:
-            time.sleep(0.5)
-        time.sleep(22)  # the first window has closed
-        before, began, cpu, said = Counter(table.counts), time.monotonic(), time.process_time(), logs.count
-        time.sleep(seconds)
-        took, spent = time.monotonic() - began, table.counts - before
-        used = (time.process_time() - cpu) / took
-        result.log_bytes += (logs.count - said) / took * HOURS * 3600
+        ready_by = time.monotonic() + 60
+        while service.status()["windows"] == 0 and time.monotonic() < ready_by:
+            time.sleep(0.2)
+        time.sleep(min(10.0, flush_s / 2))  # every symbol has a first position by then
+        before, began, cpu, said = Counter(table.written), time.monotonic(), time.process_time(), logs.count
+        windows, reads = service.status()["windows"], table.counts["half_read_units"]
+        time.sleep(flush_s)
+        took, spent = time.monotonic() - began, table.written - before
+        used, closed = (time.process_time() - cpu) / took, service.status()["windows"] - windows
+        reads, lines = table.counts["half_read_units"] - reads, logs.count - said
+        told = service.status()
         service.stop(10)
-    month = HOURS * 3600 / took
-    result.write_units += spent["write_units"] * month
-    result.read_units += spent["half_read_units"] / 2 * month
+    if told["queued"] or not closed:
+        raise RuntimeError(f"the streamer did not keep up: {told}")
+    month = HOURS * 3600 / took / SPEED
+    rare, written = rarely(settings), sum(spent.values())
+    result.write_units += (written + closed * rare) * month
+    result.read_units += reads / 2 * month
+    result.log_bytes += lines * month
     result.streamer = {
-        "write_units_per_minute": round(spent["write_units"] / took * 60, 1),
-        "processor_share": round(used, 3),
-        "trades": service.status()["trades"],
+        "write_units_per_minute": round(written * 60 / took / SPEED, 1),
+        "of_them": {kind: round(units * 60 / took / SPEED, 1) for kind, units in spent.items()},
+        "models_and_memories": round(closed * rare * 60 / took / SPEED, 1),
+        "windows_per_minute": round(closed * 60 / took / SPEED, 1),
+        "processor_share": round(used / SPEED, 4),
+        "trades": told["trades"],
     }
+
+
+def rarely(settings: Settings) -> float:
+    """Return the write units a window of what is stored now and then: a symbol's model and its detector's memory."""
+    from shared.detection.forest import fit_forest
+    from shared.detection.window_anomaly import FEATURES
+    from shared.storage.blobs import squeeze
+    from streamer.executing import MODEL_EVERY, REMEMBER_SPARINGLY
+
+    own, rng = settings.window_anomaly, np.random.default_rng(1)
+    features = np.abs(rng.lognormal(0, 1, (own.buffer, len(FEATURES))))
+    model = len(fit_forest(features, own.trees, own.seed).to_bytes())
+    memory = len(squeeze({"rows": features.tolist(), "scores": rng.normal(0, 1, own.calibration_scores).tolist()}))
+    return math.ceil(model / 1024) / own.refit_every / MODEL_EVERY + math.ceil(memory / 1024) / REMEMBER_SPARINGLY
 
 
 # --- prices ------------------------------------------------------------------------------------------------------
@@ -310,10 +377,10 @@ def bill(one: Measured, region: str, free: bool) -> dict[str, float]:
         "Lambda": gb_s * price["lambda_gb_s"] + requests / 1e6 * price["lambda_requests_m"],
         "DynamoDB": one.write_units / 1e6 * price["write_units_m"] + one.read_units / 1e6 * price["read_units_m"],
         "logs": one.log_bytes / 1e9 * price["logs_gb"],
-        "alarms, metrics": (one.alarm_metrics + OTHER_ALARMS) * price["alarm"]
-        + (METRICS_ALWAYS + METRICS_AT_TIMES) * price["metric"],
+        "alarms, metrics": ALARMS * price["alarm"] + (len(ALWAYS) + METRICS_AT_TIMES) * price["metric"],
         "events, alerts": one.events / 1e6 * price["events_m"]
         + max(0.0, one.scheduled - 14e6) / 1e6 * price["scheduler_m"]
+        + QUEUES_ASKED * MINUTES / 1e6 * price["sqs_m"]
         + ALERTS_A_MONTH * (price["sns_m"] / 1e6 + price["email_100k"] / 1e5),
     }
 
@@ -335,34 +402,41 @@ def table_of(results: list[Measured]) -> str:
     return "\n".join(lines)
 
 
-def measure(name: str, seconds: float, rounds: int = 4) -> Measured:
-    """Run the deployment called `name` beside a local exchange and count."""
-    os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "tapewatch"  # so that it logs and counts as on AWS
-    logging.getLogger("tapewatch").setLevel(logging.INFO)
+@contextmanager
+def market(name: str, speed: float) -> Iterator[tuple[Settings, int]]:
+    """Serve a market in a process of its own; give the settings that point to it and its time now."""
     spot, futures = (500, 500) if name == "whole market" else (3, 8)
-    start_ms = floor_minute_ms(time.time_ns() // 1_000_000) - 60 * MINUTE_MS
+    start_ms = floor_minute_ms(time.time_ns() // 1_000_000) - HOUR_MS
     context = multiprocessing.get_context("spawn")
     address = context.Queue()
-    exchange = context.Process(target=serve, args=(spot, futures, start_ms, address), daemon=True)
+    exchange = context.Process(target=serve, args=(spot, futures, start_ms, speed, address), daemon=True)
     exchange.start()
     try:
-        settings = settings_of(name, *address.get(timeout=60))
-        result = Measured(name)
-        measure_jobs(name, settings, result, rounds)
-        measure_streamer(settings, result, seconds)
-        return result
+        rest_url, ws_url, now_ms = address.get(timeout=60)
+        yield settings_of(name, rest_url, ws_url), now_ms
     finally:
         exchange.terminate()
         exchange.join(5)
 
 
+def measure(name: str, rounds: int = 3) -> Measured:
+    """Run the deployment called `name` beside a local exchange and count."""
+    os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "tapewatch"  # so that it logs and counts as on AWS
+    logging.getLogger("tapewatch").setLevel(logging.INFO)
+    result = Measured(name)
+    with market(name, 1.0) as (settings, _):
+        measure_jobs(name, settings, result, rounds)
+    with market(name, SPEED) as (settings, now_ms):
+        measure_streamer(settings, result, now_ms)
+    return result
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60.0, help="how long the streamer is watched")
     parser.add_argument("--only", choices=sorted(TARGETS))
     parser.add_argument("--json", type=Path, help="write the counts to this file too")
     words = parser.parse_args()
-    results = [measure(name, words.seconds) for name in TARGETS if words.only in (None, name)]
+    results = [measure(name) for name in TARGETS if words.only in (None, name)]
     print(table_of(results))
     for one in results:
         print(

@@ -73,7 +73,8 @@ def job_handler(
             raise
         answer = asdict(report)
         publish(_counts(answer))
-        logger.info("job_done", extra={"job": name, "report": answer if log_report else None})
+        told = {key: value for key, value in answer.items() if value}  # what is nought or empty goes without saying
+        logger.info("job_done", extra={"job": name, "report": told if log_report else None})
         if answer.get("refused"):
             logger.warning("exchange_refused", extra={"job": name, "reason": answer["refused"]})
         if answer.get("failed"):

@@ -6,8 +6,8 @@ import msgspec
 
 from shared.settings import Settings, StreamerSettings
 
-HEARTBEAT_S, LEASE_S = 30.0, 60.0
-FLUSH_S, FLUSH_MANY_S = 120.0, 600.0
+HEARTBEAT_S, LEASE_S = 30.0, 90.0
+FLUSH_S, FLUSH_MANY_S = 300.0, 600.0
 MANY_SYMBOLS = 50
 
 

@@ -21,6 +21,7 @@ from streamer.fitting import Fitter
 from streamer.gaps import GapFiller
 from streamer.gathering import Gathering
 from streamer.ownership import Ownership
+from streamer.remembering import REMEMBER_EVERY
 from streamer.session import Session
 from streamer.threads import OnLoop
 from streamer.worker import Job, Worker
@@ -28,6 +29,8 @@ from streamer.worker import Job, Worker
 FILL_AFTER_S = 0.3  # a missing id often comes by itself: only a hole this old is asked for
 PROBE_AFTER_S = 2.0  # a symbol in doubt that has not traded since its connection broke is asked about
 _MOST_PROBES = 20
+MODEL_EVERY = 10  # fits of which one is stored where writes are gathered; a successor fits what is older anew, at once
+REMEMBER_SPARINGLY = 500  # windows between two stored memories there; the windows behind one are read again
 
 
 class SignalSink(Protocol):
@@ -70,6 +73,7 @@ class Executor:
         self.fitter = Fitter(self._fitted)
         self.filler = GapFiller(market_data, self._feed_late, self._give_up)
         self.signals: Counter[str] = Counter()
+        self._fits: Counter[str] = Counter()
         self.left: Counter[str] = Counter()  # work left to another owner, by kind
 
     def start(self) -> None:
@@ -113,6 +117,9 @@ class Executor:
 
     def _install(self, symbol: str, model: FlatForest, request: FitRequest) -> None:
         self._session().install(symbol, model, request)
+        self._fits[symbol] += 1
+        if self.gathering.every_s and self._fits[symbol] % MODEL_EVERY != 1:
+            return
         self._flush((symbol,))  # a successor must not find a model of windows that it has yet to close
         self.worker.offer(Job("model", lambda: self._checkpoints.save_model(symbol, model, request.after_n)))
 
@@ -156,7 +163,8 @@ class Executor:
         self.save((), snapshots)
 
     def save_memories(self) -> None:
-        memories = self._session().take_memories()
+        every = REMEMBER_SPARINGLY if self.gathering.every_s else REMEMBER_EVERY
+        memories = self._session().take_memories(at_least=every)
         if memories:
             self._flush(memories)  # a memory must not know a window that is not stored
             self.worker.offer(Job("memory", partial(self._checkpoints.save_memories, memories), keep=False))

@@ -19,6 +19,7 @@ from shared.storage.open_interest import OpenInterestRepository
 from shared.storage.readings import ReadingRepository
 
 _MAX_WAIT_MS = 5_000
+SPARE_BEAT_MS = 5 * MINUTE_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,14 @@ def spot_symbols(deps: Dependencies, at_ms: int) -> tuple[str, ...]:
 def beat(deps: Dependencies, component: str, fields: Mapping[str, Any]) -> None:
     """Leave a sign of life for the watchdog and the health page, by this machine's clock."""
     HeartbeatRepository(deps.table).beat(component, deps.clock.now_ms(), dict(fields))
+
+
+def beat_sparingly(deps: Dependencies, component: str, fields: Mapping[str, Any]) -> None:
+    """Leave a sign of life of a component that nobody watches: the health page shows it, and each one is paid for."""
+    now_ms = deps.clock.now_ms()
+    if now_ms - deps.warm.beats.get(component, -SPARE_BEAT_MS) >= SPARE_BEAT_MS:
+        deps.warm.beats[component] = now_ms
+        beat(deps, component, fields)
 
 
 def bars_of(deps: Dependencies) -> BarRepository:

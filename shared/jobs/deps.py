@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 from shared.clock import Clock
 from shared.detection.reading import Signal
 from shared.exchange.market_data import MarketData
+from shared.jobs.past_ratios import PastRatios
 from shared.settings import Settings
 from shared.storage.table import Table
 
@@ -61,6 +62,8 @@ class Warm:
     futures_listed: int = -1  # the hour in which the futures listing was last asked for
     listing_stale: bool = False  # a symbol has become unknown: ask for the listing before its hour is over
     funding_hours: tuple[int, Mapping[str, float]] | None = None  # hour of asking, intervals that are not 8 h
+    beats: dict[str, int] = field(default_factory=dict)  # component that nobody watches -> its last beat
+    ratios: PastRatios = field(default_factory=PastRatios)  # of the volume spikes' week
     charted_ms: int = -1  # the newest hour whose chart is known to be stored
 
 

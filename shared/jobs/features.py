@@ -8,7 +8,7 @@ from shared.clock import MINUTE_MS
 from shared.detection.features import FeatureEngine, history_minutes
 from shared.detection.reading import Status
 from shared.jobs import universe
-from shared.jobs.common import bars_of, beat, features_of
+from shared.jobs.common import bars_of, beat_sparingly, features_of
 from shared.jobs.deps import FEATURES_STORED, Dependencies
 from shared.market.model import Market
 from shared.market.universe import Universe
@@ -45,7 +45,7 @@ def run(deps: Dependencies, *, minute_ms: int, changed_from_ms: int | None = Non
         return FeaturesReport(minute_ms, skipped="disabled")
     with deps.warm.lock:
         report = _compute(deps, minute_ms, changed_from_ms)
-    beat(deps, "features", {"minute_ms": minute_ms, "minutes": report.minutes, "symbols": report.symbols})
+    beat_sparingly(deps, "features", {"minute_ms": minute_ms, "minutes": report.minutes, "symbols": report.symbols})
     if report.minutes or report.repeated:
         deps.emit(FEATURES_STORED, {"minute_ms": minute_ms})
     return report

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from shared.clock import MINUTE_MS
 from shared.exchange.market_data import OpenInterest
 from shared.jobs import universe
-from shared.jobs.common import beat, open_interest_of
+from shared.jobs.common import beat_sparingly, open_interest_of
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import ask_each
 from shared.market.model import Market
@@ -61,7 +61,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     fresh = {name: one.contracts for name, one in asked.answers.items() if _fresh(one, close_ms)}
     if fresh:
         repository.put(close_ms, fresh)
-    beat(deps, "open-interest", {"minute_ms": minute_ms, "samples": len(fresh), "failed": len(asked.failed)})
+    beat_sparingly(deps, "open-interest", {"minute_ms": minute_ms, "samples": len(fresh), "failed": len(asked.failed)})
     return OpenInterestReport(
         minute_ms=minute_ms,
         symbols=len(symbols),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from shared.jobs.common import beat
+from shared.jobs.common import beat_sparingly
 from shared.jobs.deps import Dependencies
 
 
@@ -32,7 +32,9 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> RedeliveryReport:
     time that arrives late would be wrong.
     """
     done = deps.alerts.redeliver(deps.clock.now_ms())
-    beat(deps, "redelivery", {"minute_ms": scheduled_ms, "sent": done.sent, "failed": done.failed, "dead": done.dead})
+    beat_sparingly(
+        deps, "redelivery", {"minute_ms": scheduled_ms, "sent": done.sent, "failed": done.failed, "dead": done.dead}
+    )
     return RedeliveryReport(
         scheduled_ms=scheduled_ms,
         sent=done.sent,

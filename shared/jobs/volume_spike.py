@@ -14,11 +14,11 @@ from shared.jobs.deps import Dependencies
 from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
-from shared.storage.readings import ReadingRepository, Rows
+from shared.storage.readings import ReadingRepository
 
 KIND = "volume_spike"
 CATCH_UP = 10  # minutes; what lies further back is history, no news
-RARITY_HOURS = 168  # one week of bars at the same phase of the hour: 168 small reads a minute, a month would be 720
+RARITY_HOURS = 168  # one week of bars at the same phase of the hour: 168 small reads by a process that starts cold
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +55,14 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         return VolumeSpikeReport(minute_ms, symbols=len(symbols), failed=failed, refused=refused)
     history = readings_of(deps)
     missed = _missed(history, symbols, minute_ms)
-    earlier = {at_ms: history.many(KIND, _same_phase(at_ms)) for at_ms in {minute_ms, *missed}}
+    with deps.warm.lock:
+        past = deps.warm.ratios
+        for at_ms in {minute_ms, *missed}:
+            past.load(history, KIND, symbols, _same_phase(at_ms))
+        past.forget_before(minute_ms - (RARITY_HOURS + 1) * HOUR_MS)
+        earlier = {
+            at_ms: {symbol: past.of(symbol, _same_phase(at_ms)) for symbol in symbols} for at_ms in {minute_ms, *missed}
+        }
 
     def ask(symbol: str) -> list[tuple[Bar, VolumeSpikeReading]]:
         wanted = [*(at_ms for at_ms in sorted(missed) if symbol in missed[at_ms]), minute_ms]
@@ -72,7 +79,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
                 until,
                 threshold=settings.threshold,
                 ma_bars=settings.ma_bars,
-                rarity_history=ratios_of(earlier[at_ms], symbol),
+                rarity_history=earlier[at_ms][symbol],
                 rarity_min_history=settings.rarity_min_history,
             )
             made.append((until[-1], reading))
@@ -146,9 +153,3 @@ def newest_bars(deps: Dependencies, symbol: str, count: int, minute_ms: int, exc
     asked = deps.market_data.klines(Market.SPOT, symbol, limit=count + 1, end_ms=minute_ms + MINUTE_MS - 1)
     bars, _ = normalize_bars(closed_bars(asked, exchange_now_ms))
     return [bar for bar in bars if bar.open_ms <= minute_ms][-count:]
-
-
-def ratios_of(earlier: Mapping[int, Rows], symbol: str) -> list[float]:
-    """Return one symbol's stored ratios, oldest first; minutes without a usable ratio are left out."""
-    ratios = (earlier[at_ms].get(symbol, {}).get("ratio") for at_ms in sorted(earlier))
-    return [float(ratio) for ratio in ratios if isinstance(ratio, int | float)]

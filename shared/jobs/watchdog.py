@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.clock import MINUTE_MS, floor_minute_ms, iso_utc
 from shared.detection.reading import Detector, Direction, Signal
-from shared.jobs.common import bars_of, beat, tell
+from shared.jobs.common import bars_of, beat_sparingly, tell
 from shared.jobs.deps import Dependencies
 from shared.jobs.troubles import count_dead_letters, judge, recent_errors
 from shared.market.model import Market
@@ -103,7 +103,7 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
             fresh = [decode_signal(packed) for packed in after["signals"]]
             tell(deps, before)
             told = tell(deps, fresh)
-            beat(deps, "watchdog", {"minute_ms": scheduled_ms, "silent": sorted(after["down"])})
+            beat_sparingly(deps, "watchdog", {"minute_ms": scheduled_ms, "silent": sorted(after["down"])})
             silent = tuple(sorted(after["down"]))
             trouble = judge(data_age_s=data_age_s, silent=silent, errors=errors, dead_letters=dead_letters)
             return WatchdogReport(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 import pytest
 from fakes import START_MS, FakeWorld
@@ -17,6 +19,7 @@ from shared.storage.bars import BarRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.readings import ReadingRepository
 from shared.storage.signals import SignalRepository
+from shared.storage.table import Item, Key
 
 NOW = START_MS + 10 * HOUR_MS + 1_500
 MINUTE = START_MS + 10 * HOUR_MS - MINUTE_MS
@@ -124,6 +127,38 @@ def test_rarity_is_judged_against_the_same_minute_of_earlier_hours(spiky: FakeWo
     stored = SignalRepository(spiky.table).latest(Detector.VOLUME_SPIKE)
     assert stored is not None
     assert stored.held_reason == "gate"  # 1 in 40 is not rare enough
+
+
+def test_a_warm_process_reads_little_and_says_what_a_cold_one_says(spiky: FakeWorld) -> None:
+    readings, asked = ReadingRepository(spiky.table), list[int]()
+    for hour in range(2, 61):
+        for number in (60, 63):  # the phases of minutes 0 and 3 too
+            ratio = {"ratio": 1.0 + (7 * hour + number) % 11}
+            readings.put(volume_spike.KIND, MINUTE + number * MINUTE_MS - hour * HOUR_MS, {"ETHUSDT": ratio})
+    for name in ("ETHUSDT", "BTCUSDT"):
+        spiky.market.fill(Market.SPOT, name, START_MS, NOW + 2 * HOUR_MS)
+    batch_get = spiky.table.batch_get
+
+    def counted(keys: Iterable[Key], *, consistent: bool = False) -> dict[Key, Item]:
+        wanted = list(keys)
+        asked.append(len(wanted))
+        return batch_get(wanted, consistent=consistent)
+
+    spiky.table.batch_get = counted  # type: ignore[method-assign]
+    for number in range(64):
+        at_ms = MINUTE + number * MINUTE_MS
+        spiky.clock.set(at_ms + MINUTE_MS + 1_500)
+        asked.clear()
+        volume_spike.run(spiky.deps, minute_ms=at_ms)
+        if number > 10:  # the first runs make up for the ten minutes before, whose phases are known from then on
+            assert asked == [volume_spike.RARITY_HOURS if number < 50 else 1]
+        if number in (0, 3, 60, 63):
+            warm = readings.get(volume_spike.KIND, at_ms)
+            volume_spike.run(spiky.another(), minute_ms=at_ms)
+            assert readings.get(volume_spike.KIND, at_ms) == warm
+            assert warm is not None
+            assert warm["ETHUSDT"]["rarity"] is not None
+            assert asked[-1] == volume_spike.RARITY_HOURS
 
 
 def test_all_pairs_of_a_quote_are_asked_of_the_listing_once_an_hour() -> None:

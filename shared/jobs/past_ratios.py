@@ -1,0 +1,51 @@
+"""What a warm process remembers of past volume ratios, so that each run reads one stored minute and not a week."""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterable, Mapping
+from typing import Any, Protocol
+
+_NONE = float("nan")
+
+
+class Stored(Protocol):
+    """The part of `ReadingRepository` that is used."""
+
+    def many(self, kind: str, times_ms: Iterable[int]) -> dict[int, dict[str, dict[str, Any]]]: ...
+
+
+class PastRatios:
+    """Ratios by minute for a fixed set of symbols: 40 MB for 500 symbols and a week. Not thread-safe.
+
+    A minute is asked for once, whether it was stored or not: nothing is stored so late (catching up ends after ten
+    minutes, and the youngest minute asked for here is an hour old).
+    """
+
+    def __init__(self) -> None:
+        self._place: dict[str, int] = {}
+        self._rows: dict[int, array[float] | None] = {}
+
+    def load(self, stored: Stored, kind: str, symbols: Iterable[str], times_ms: Iterable[int]) -> None:
+        """Make sure that these minutes are known; a symbol that was not asked for before begins everything anew."""
+        names = tuple(symbols)
+        if any(name not in self._place for name in names):
+            self._place = {name: at for at, name in enumerate(names)}
+            self._rows = {}
+        lacking = [at_ms for at_ms in times_ms if at_ms not in self._rows]
+        found = stored.many(kind, lacking) if lacking else {}
+        for at_ms in lacking:
+            self._rows[at_ms] = self._packed(found[at_ms]) if at_ms in found else None
+
+    def forget_before(self, oldest_ms: int) -> None:
+        self._rows = {at_ms: row for at_ms, row in self._rows.items() if at_ms >= oldest_ms}
+
+    def of(self, symbol: str, times_ms: Iterable[int]) -> list[float]:
+        """Return one symbol's ratios of loaded minutes, oldest first; minutes without a usable one are left out."""
+        at = self._place[symbol]
+        rows = (self._rows.get(at_ms) for at_ms in sorted(times_ms))
+        return [row[at] for row in rows if row is not None and row[at] == row[at]]  # NaN is not itself
+
+    def _packed(self, rows: Mapping[str, Mapping[str, Any]]) -> array[float]:
+        ratios = (rows.get(name, {}).get("ratio") for name in self._place)
+        return array("d", (float(ratio) if isinstance(ratio, int | float) else _NONE for ratio in ratios))
