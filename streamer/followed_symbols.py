@@ -44,7 +44,7 @@ class FollowedSymbols:
         self.feed: Any | None = None
         native = load_native() if together else None
         if native is not None and settings.trade_spike.window_trades <= _MOST_NATIVE_TRADES:
-            self.feed = native(self.kind.value.encode())
+            self.feed = native.Feed(self.kind.value.encode())
         self.rows: list[SymbolState] = []  # by the native loop's number
         self.states: dict[str, SymbolState] = {}
         for symbol in dict.fromkeys(symbols):
@@ -112,6 +112,11 @@ class FollowedSymbols:
         state = self.states[symbol]
         state.own()
         return (state.last_id if state.last_id >= 0 else None), state.last_ms
+
+    @property
+    def loop(self) -> str:
+        """Which batch loop takes the straightforward trades: `native` (C) or `python`."""
+        return "python" if self.feed is None else "native"
 
     @property
     def trades(self) -> int:

@@ -37,6 +37,7 @@ def status(service: StreamerService) -> dict[str, Any]:
     return {
         "state": found.state.value,
         "reason": found.reason,
+        "loop": session.loop,
         "symbols": len(session.symbols),
         "trades": session.trades,
         "trades_per_s": service.rate.per_s,
@@ -113,6 +114,7 @@ class Heartbeat:
             "models": session.models,
             "gaps": session.gaps,
             "missing": session.missing,
+            "loop": session.loop,
         }
         # `keep` is False: the next beat makes up for one that storage did not take.
         self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))
