@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
@@ -18,6 +19,7 @@ from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, S
 from streamer.checkpointing import Checkpoints
 from streamer.fitting import Fitter
 from streamer.gaps import GapFiller
+from streamer.gathering import Gathering
 from streamer.ownership import Ownership
 from streamer.session import Session
 from streamer.threads import OnLoop
@@ -48,6 +50,7 @@ class Executor:
         alerts: SignalSink,
         checkpoints: Checkpoints,
         ownership: Ownership,
+        gathering: Gathering,
         on_loop: OnLoop,
         *,
         reconnect: Callable[[str], None],
@@ -57,6 +60,7 @@ class Executor:
         self._alerts = alerts
         self._checkpoints = checkpoints
         self._ownership = ownership
+        self.gathering = gathering
         self._on_loop = on_loop
         self._reconnect = reconnect
         self._lost = lost
@@ -79,8 +83,7 @@ class Executor:
                 self.signals[action.signal.detector.value] += 1
                 self.worker.offer(Job("signal", partial(self._say, action.signal)))
             elif isinstance(action, StoreWindows):
-                symbols = dict.fromkeys(verdict.window.symbol for verdict in action.verdicts)
-                self.save(action.verdicts, self._session().take_dirty(symbols))
+                self.gathering.add(action.verdicts, time.monotonic())
             elif isinstance(action, FitModel):
                 if fit_now:
                     self._install(action.symbol, action.request.fit(), action.request)
@@ -91,6 +94,8 @@ class Executor:
                 self._on_loop.later(FILL_AFTER_S, partial(self._fill, action.gap))
             elif isinstance(action, Reconnect):
                 self._reconnect(action.reason)
+        if self.gathering.due(time.monotonic()):
+            self._flush(self.gathering.symbols)
 
     def _say(self, signal: Signal) -> None:
         """Hand a signal on while the lease is surely ours; a streamer that slept leaves it to its successor."""
@@ -108,6 +113,7 @@ class Executor:
 
     def _install(self, symbol: str, model: FlatForest, request: FitRequest) -> None:
         self._session().install(symbol, model, request)
+        self._flush((symbol,))  # a successor must not find a model of windows that it has yet to close
         self.worker.offer(Job("model", lambda: self._checkpoints.save_model(symbol, model, request.after_n)))
 
     # --- holes --------------------------------------------------------------------------------------------------
@@ -152,10 +158,19 @@ class Executor:
     def save_memories(self) -> None:
         memories = self._session().take_memories()
         if memories:
+            self._flush(memories)  # a memory must not know a window that is not stored
             self.worker.offer(Job("memory", partial(self._checkpoints.save_memories, memories), keep=False))
+
+    def _flush(self, symbols: Iterable[str]) -> None:
+        """Store what these symbols have gathered, with their positions."""
+        gathered = self.gathering.take(symbols)
+        if gathered:
+            names = dict.fromkeys(verdict.window.symbol for verdict in gathered)
+            self.save(gathered, self._session().take_dirty(names))
 
     def save(self, verdicts: Sequence[WindowVerdict], snapshots: dict[str, dict[str, Any]]) -> None:
         """Queue closed windows and positions, behind the signals of the trades that they cover."""
+        verdicts = [*self.gathering.take(snapshots), *verdicts]  # no position goes ahead of its windows
         if verdicts or snapshots:
             lease = self._ownership.lease
             self.worker.offer(Job("windows", lambda: self._store(verdicts, snapshots, lease)))

@@ -47,7 +47,7 @@ def change_symbols(
     logger.info("symbols_changed", extra={"gone": gone, "new": new})
     if gone:
         executor.execute(session.tick())
-        executor.save((), session.take_dirty(gone))
+        executor.save(executor.gathering.take(gone), session.take_dirty(gone))
     for symbol in gone:
         session.drop_symbol(symbol)
     executor.forget(gone)

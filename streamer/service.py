@@ -26,6 +26,7 @@ from streamer import liquidation_feed, telling
 from streamer.checkpointing import Checkpoints
 from streamer.connection import Connector
 from streamer.executing import Executor, SignalSink
+from streamer.gathering import Gathering
 from streamer.health import Health
 from streamer.lag import LagWatch
 from streamer.lines import Lines
@@ -99,6 +100,7 @@ class StreamerService:
             alerts,
             self.checkpoints,
             self.ownership,
+            Gathering(settings.streamer.flush_seconds),
             self._on_loop,
             reconnect=lambda reason: self.lines.renew(reason),  # noqa: PLW0108 - made below
             lost=self._lose,
@@ -169,6 +171,7 @@ class StreamerService:
             self.takeovers += 1
             logger.warning("lease_lost", extra={"reason": "another streamer has taken over"})
             self.executor.worker.drop()
+            self.executor.gathering.take()  # its successor closes these windows itself
             self.lines.clear()
             self.backlog.hold()
             self.session = self._new_session()
@@ -250,7 +253,7 @@ class StreamerService:
         """Store the last state behind everything that is still queued."""
         if self.owning and self.past.fed.acquire(timeout=1.0):  # a page of the past may just be going in
             self.executor.execute(self.session.tick())
-            self.executor.save((), self.session.take_dirty())
+            self.executor.save(self.executor.gathering.take(), self.session.take_dirty())
             self.past.fed.release()
             self._heartbeat.beat(self, final=True)
         worker = self.executor.worker
