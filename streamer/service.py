@@ -284,7 +284,7 @@ class StreamerService:
     def _enough(self) -> bool:
         return not self.owning or self._stopping.is_set() or self.backlog.full
 
-    def _receive(self, batch: list[bytes], recv_ms: int) -> None:
+    def _receive(self, batch: Sequence[bytes], recv_ms: int) -> None:
         try:
             actions = self.session.receive_many(batch, recv_ms)
         except Exception:  # one message must not stop the others; the count shows that ours is the fault

@@ -14,7 +14,7 @@ so the first windows after a fit are still judged by the model before it; a repl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shared.exchange.binance.events import (
     Ack,
@@ -47,7 +47,7 @@ class Session(Ordering):
     Every input is accounted for: `trades` were used, `rejected` counts the rest by reason.
     """
 
-    def receive_many(self, batch: list[bytes], recv_ms: int) -> list[Action]:
+    def receive_many(self, batch: Sequence[bytes], recv_ms: int) -> list[Action]:
         """Take the messages of one read, in order: the same as `receive` with each of them, and much faster."""
         actions: list[Action] = []
         if self.feed is not None and self.parser.combined:
