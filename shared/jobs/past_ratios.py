@@ -18,13 +18,13 @@ class Stored(Protocol):
 class PastRatios:
     """Ratios by minute for a fixed set of symbols: 40 MB for 500 symbols and a week. Not thread-safe.
 
-    A minute is asked for once, whether it was stored or not: nothing is stored so late (catching up ends after ten
-    minutes, and the youngest minute asked for here is an hour old).
+    A stored minute is asked for once: what is an hour old does not change any more. One that is not stored is asked
+    for again, because a backfill may bring it.
     """
 
     def __init__(self) -> None:
         self._place: dict[str, int] = {}
-        self._rows: dict[int, array[float] | None] = {}
+        self._rows: dict[int, array[float]] = {}
 
     def load(self, stored: Stored, kind: str, symbols: Iterable[str], times_ms: Iterable[int]) -> None:
         """Make sure that these minutes are known; a symbol that was not asked for before begins everything anew."""
@@ -34,8 +34,7 @@ class PastRatios:
             self._rows = {}
         lacking = [at_ms for at_ms in times_ms if at_ms not in self._rows]
         found = stored.many(kind, lacking) if lacking else {}
-        for at_ms in lacking:
-            self._rows[at_ms] = self._packed(found[at_ms]) if at_ms in found else None
+        self._rows |= {at_ms: self._packed(rows) for at_ms, rows in found.items()}
 
     def forget_before(self, oldest_ms: int) -> None:
         self._rows = {at_ms: row for at_ms, row in self._rows.items() if at_ms >= oldest_ms}

@@ -10,7 +10,7 @@ from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.volume_spike import VolumeSpikeReading, read_volume_spike, volume_spike_signal
 from shared.errors import NotEnoughData
 from shared.jobs.common import Told, bars_of, beat, closed_at_ms, readings_of, spot_symbols, tell
-from shared.jobs.deps import Dependencies
+from shared.jobs.deps import BACKFILL_WANTED, Dependencies
 from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
@@ -34,6 +34,7 @@ class VolumeSpikeReport:
     failed: Mapping[str, str] = field(default_factory=dict)
     refused: str | None = None
     skipped: str | None = None
+    backfill_wanted: bool = False
     caught_up: int = 0  # readings of earlier minutes, made up for in this run
 
 
@@ -94,6 +95,9 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
             made_by_minute.setdefault(bar.open_ms, {})[symbol] = (bar, reading)
     told = [_keep(deps, at_ms, made_by_minute[at_ms]) for at_ms in sorted(made_by_minute)]
     rows = made_by_minute.get(minute_ms, {})
+    backfill_wanted = _history_missing(deps, earlier[minute_ms], minute_ms)
+    if backfill_wanted:
+        deps.emit(BACKFILL_WANTED, {"end_ms": minute_ms})
     report = VolumeSpikeReport(
         minute_ms=minute_ms,
         symbols=len(symbols),
@@ -103,6 +107,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         held=sum((Counter(one.held) for one in told), Counter()),
         failed=asked.failed,
         refused=asked.refused,
+        backfill_wanted=backfill_wanted,
         caught_up=sum(len(made) for at_ms, made in made_by_minute.items() if at_ms != minute_ms),
     )
     if rows or not symbols:  # minutes without any answer are silence, whatever the reason
@@ -142,6 +147,18 @@ def _missed(history: ReadingRepository, symbols: Iterable[str], minute_ms: int) 
             missed[at_ms] = lacking
         seen |= rows.keys()
     return missed
+
+
+def _history_missing(deps: Dependencies, ratios: Mapping[str, list[float]], minute_ms: int) -> bool:
+    """Look once an hour whether any symbol's week is there; with the sector detector on, its bars' job looks.
+
+    The longest one counts: a coin that is new has no past to be fetched.
+    """
+    if deps.settings.sector.enabled or deps.warm.history_checked == minute_ms // HOUR_MS:
+        return False
+    deps.warm.history_checked = minute_ms // HOUR_MS
+    wanted = deps.settings.volume_spike.rarity_min_history
+    return bool(ratios) and max(map(len, ratios.values())) < wanted
 
 
 def _same_phase(at_ms: int) -> Iterable[int]:

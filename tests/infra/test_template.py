@@ -20,6 +20,7 @@ from shared.jobs import deps
 from shared.observability import ALWAYS, METRICS, Trouble
 from shared.settings import Settings
 from shared.settings_loader import load_settings, parse_settings
+from tests.infra.policies import Resolver, allowed, arn_of
 from tests.infra.synths import FULL, Synth
 
 pytestmark = pytest.mark.aws
@@ -403,6 +404,15 @@ def test_a_region_without_futures_runs_spot_only_and_says_so(synth_of: Callable[
     names = {handler.split(".")[1] for handler in functions(us)}
     assert names.isdisjoint({"kline_bars", "features", "sector"})
     assert {"volume_spike", "order_book", "backfill"} <= names
+    # Missing history starts the backfill there too: the volume spikes' job asks for it.
+    [rule] = [one["Properties"] for one in us.of("AWS::Events::Rule").values()]
+    assert rule["EventPattern"]["detail-type"] == ["backfill.wanted"]
+    resolver = Resolver(us.both)
+    [asking] = [name for name, one in us.of("AWS::Lambda::Function").items() if "volume_spike" in
+                one["Properties"]["Handler"]]  # fmt: skip
+    [bus] = us.of("AWS::Events::EventBus")
+    rights = resolver.statements(resolver.role_of(asking))
+    assert allowed(rights, "events:PutEvents", arn_of("AWS::Events::EventBus", bus))
     stack = us.app.node.find_child("Tapewatch")
     Annotations.from_stack(stack).has_warning("*", Match.string_like_regexp("us-east-1 lies in the US"))  # type: ignore[arg-type]
     assert futures_blocked("eu-central-1") is False

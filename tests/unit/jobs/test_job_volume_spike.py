@@ -12,9 +12,10 @@ from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.reading import Detector
 from shared.errors import ExchangeUnavailable, RestrictedLocation
 from shared.exchange.market_data import Listing
-from shared.jobs import volume_spike
+from shared.jobs import backfill, volume_spike
+from shared.jobs.deps import BACKFILL_WANTED
 from shared.market.model import Market
-from shared.settings import Settings, UniverseSettings
+from shared.settings import SectorSettings, Settings, UniverseSettings
 from shared.storage.bars import BarRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.readings import ReadingRepository
@@ -131,7 +132,7 @@ def test_rarity_is_judged_against_the_same_minute_of_earlier_hours(spiky: FakeWo
 
 def test_a_warm_process_reads_little_and_says_what_a_cold_one_says(spiky: FakeWorld) -> None:
     readings, asked = ReadingRepository(spiky.table), list[int]()
-    for hour in range(2, 61):
+    for hour in range(2, volume_spike.RARITY_HOURS + 2):
         for number in (60, 63):  # the phases of minutes 0 and 3 too
             ratio = {"ratio": 1.0 + (7 * hour + number) % 11}
             readings.put(volume_spike.KIND, MINUTE + number * MINUTE_MS - hour * HOUR_MS, {"ETHUSDT": ratio})
@@ -150,8 +151,8 @@ def test_a_warm_process_reads_little_and_says_what_a_cold_one_says(spiky: FakeWo
         spiky.clock.set(at_ms + MINUTE_MS + 1_500)
         asked.clear()
         volume_spike.run(spiky.deps, minute_ms=at_ms)
-        if number > 10:  # the first runs make up for the ten minutes before, whose phases are known from then on
-            assert asked == [volume_spike.RARITY_HOURS if number < 50 else 1]
+        if number in (60, 63):  # an hour ago the week was read, and only the newest hour is new
+            assert asked == [1]
         if number in (0, 3, 60, 63):
             warm = readings.get(volume_spike.KIND, at_ms)
             volume_spike.run(spiky.another(), minute_ms=at_ms)
@@ -159,6 +160,28 @@ def test_a_warm_process_reads_little_and_says_what_a_cold_one_says(spiky: FakeWo
             assert warm is not None
             assert warm["ETHUSDT"]["rarity"] is not None
             assert asked[-1] == volume_spike.RARITY_HOURS
+
+
+def test_without_the_sector_detector_missing_history_is_asked_for_here() -> None:
+    spot_only = msgspec.structs.replace(Settings(), sector=SectorSettings(enabled=False))
+    world = FakeWorld(settings=spot_only)
+    world.clock.set(NOW)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        world.market.fill(Market.SPOT, symbol, START_MS - 40 * HOUR_MS, NOW)
+    assert volume_spike.run(world.deps, minute_ms=MINUTE - MINUTE_MS).backfill_wanted
+    assert not volume_spike.run(world.deps, minute_ms=MINUTE - 2 * MINUTE_MS).backfill_wanted  # once an hour
+    assert [kind for kind, _ in world.emitted] == [BACKFILL_WANTED]
+    assert backfill.run(world.deps, end_ms=MINUTE).ratios > 0
+    # The process that saw the gap takes the history as soon as it is there, and a new one does not ask again.
+    row = volume_spike.run(world.deps, minute_ms=MINUTE)
+    assert not row.backfill_wanted
+    assert not volume_spike.run(world.another(), minute_ms=MINUTE).backfill_wanted
+    stored = ReadingRepository(world.table).get(volume_spike.KIND, MINUTE)
+    assert stored is not None
+    assert all(reading["rarity"] is not None for reading in stored.values())
+    with_sectors = FakeWorld(clock=world.clock)
+    with_sectors.market.bars = world.market.bars
+    assert not volume_spike.run(with_sectors.deps, minute_ms=MINUTE).backfill_wanted  # kline-bars asks there
 
 
 def test_all_pairs_of_a_quote_are_asked_of_the_listing_once_an_hour() -> None:
