@@ -43,6 +43,32 @@ class Deployment:
     events: list[dict[str, Any]] = field(default_factory=list)
     running: str = ""
     at_ms: int = 0
+    roles: dict[str, tuple[Resolver, str]] = field(default_factory=dict)
+    """Actors that are no function of these templates, with whose policies they act."""
+
+    @contextmanager
+    def acting(self, name: str) -> Iterator[None]:
+        """Record what is called meanwhile, from any thread, as this actor's."""
+        self.running = name
+        try:
+            yield
+        finally:
+            self.running = ""
+
+    def task_environment(self) -> dict[str, str]:
+        """Return the variables that the streamer's task is given, from their parameters."""
+        ssm = boto3.client("ssm", region_name=REGION)
+        [task] = [one for one in self.templates[1]["Resources"].values() if one["Type"] == "AWS::ECS::TaskDefinition"]
+        [container] = task["Properties"]["ContainerDefinitions"]
+        found = {}
+        for name in (one["Name"] for one in container["Secrets"]):
+            path = f"/Tapewatch/streamer0/{name}"
+            found[name] = ssm.get_parameter(Name=path)["Parameter"]["Value"]
+        return found
+
+    def task_role(self) -> str:
+        [task] = [one for one in self.templates[1]["Resources"].values() if one["Type"] == "AWS::ECS::TaskDefinition"]
+        return str(task["Properties"]["TaskRoleArn"]["Fn::GetAtt"][0])
 
     def function(self, module: str) -> str:
         """Return the logical id of the function whose handler is in `functions.<module>`."""
@@ -101,7 +127,11 @@ class Deployment:
         """Return the calls that the calling function's own role does not allow."""
         found = []
         for call in self.calls:
-            own = self.resolver.statements(self.resolver.role_of(self.function(call.function)))
+            resolver, role = self.roles.get(call.function) or (
+                self.resolver,
+                self.resolver.role_of(self.function(call.function)),
+            )
+            own = resolver.statements(role)
             for action, resource in call.rights:
                 if not allowed(own, action, resource):
                     found.append(f"{call.function}: {action} on {resource}")
@@ -143,6 +173,10 @@ class Deployment:
         elif service == "s3":
             bucket = arn_of("AWS::S3::Bucket", self.logical[params["Bucket"]])
             yield f"s3:{operation}", f"{bucket}/{params['Key']}" if "Key" in params else bucket
+        elif service == "sqs":
+            yield f"sqs:{operation}", arn_of("AWS::SQS::Queue", self.logical[params["QueueUrl"]])
+        elif service == "ssm":
+            yield f"ssm:{operation}", f"arn:aws:ssm:{REGION}:123456789012:parameter{params['Name']}"
         else:
             yield f"{service}:{operation}", "*"
 
@@ -182,3 +216,32 @@ def _keys(template: Mapping[str, Any]) -> Iterator[str]:
     for one in template["Resources"].values():
         if one["Type"] == "AWS::Lambda::Function":
             yield one["Properties"]["Code"]["S3Key"]
+
+
+INBOX = "arn:aws:sqs:eu-central-1:123456789012:inbox"
+
+
+def subscribe(made: Deployment) -> None:
+    """Do what the template says about subscriptions, which moto's CloudFormation passes over."""
+    sns = boto3.client("sns", region_name=REGION)
+    for one in made.templates[1]["Resources"].values():
+        if one["Type"] == "AWS::SNS::Subscription":
+            told = one["Properties"]
+            sns.subscribe(
+                TopicArn=made.physical[told["TopicArn"]["Ref"]],
+                Protocol=told["Protocol"],
+                Endpoint=told["Endpoint"],
+                Attributes={"RawMessageDelivery": str(told.get("RawMessageDelivery", False)).lower()},
+            )
+
+
+def received() -> list[dict[str, Any]]:
+    """Take the alerts out of the subscribed queue."""
+    sqs = boto3.client("sqs", region_name=REGION)
+    url = sqs.get_queue_url(QueueName="inbox")["QueueUrl"]
+    found: list[dict[str, Any]] = []
+    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
+        for one in messages:
+            found.append(json.loads(one["Body"]))
+            sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
+    return found

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
@@ -16,12 +15,10 @@ from local.exchange.scenarios import volume_spike
 from local.exchange.server import LocalExchange
 from shared.clock import HOUR_MS, MINUTE_MS, SystemClock, floor_minute_ms
 from shared.settings_loader import parse_settings
-from tests.infra.deployed import REGION, Deployment, deployed
+from tests.infra.deployed import INBOX, REGION, Deployment, deployed, received, subscribe
 from tests.infra.synths import make_synth
 
 pytestmark = [pytest.mark.aws, pytest.mark.slow]
-
-INBOX = "arn:aws:sqs:eu-central-1:123456789012:inbox"
 
 
 @pytest.fixture(scope="module")
@@ -51,31 +48,6 @@ def world(templates: tuple[dict[str, Any], dict[str, Any]]) -> Iterator[tuple[De
             yield made, over, now_ms
     finally:
         exchange.stop()
-
-
-def subscribe(made: Deployment) -> None:
-    """Do what the template says about subscriptions, which moto's CloudFormation passes over."""
-    sns = boto3.client("sns", region_name=REGION)
-    for one in made.templates[1]["Resources"].values():
-        if one["Type"] == "AWS::SNS::Subscription":
-            told = one["Properties"]
-            sns.subscribe(
-                TopicArn=made.physical[told["TopicArn"]["Ref"]],
-                Protocol=told["Protocol"],
-                Endpoint=told["Endpoint"],
-                Attributes={"RawMessageDelivery": str(told.get("RawMessageDelivery", False)).lower()},
-            )
-
-
-def received() -> list[dict[str, Any]]:
-    sqs = boto3.client("sqs", region_name=REGION)
-    url = sqs.get_queue_url(QueueName="inbox")["QueueUrl"]
-    found: list[dict[str, Any]] = []
-    while messages := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
-        for one in messages:
-            found.append(json.loads(one["Body"]))
-            sqs.delete_message(QueueUrl=url, ReceiptHandle=one["ReceiptHandle"])
-    return found
 
 
 def test_the_deployed_parts_work_together(world: tuple[Deployment, dict[str, str], int]) -> None:
