@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -15,11 +16,11 @@ from aws_cdk import aws_ecs as ecs
 from aws_cdk import aws_lambda as lambda_
 
 from infra.acknowledged import acknowledge_all
-from infra.assets import ROOT, content_digest, functions_bundle, image_folder, page_bundle
+from infra.assets import ROOT, content_digest, functions_bundle, image_folder, page_bundle, starter_bundle
 from infra.data_stack import DataStack
 from infra.names import futures_blocked
 from infra.pace import paced
-from infra.tapewatch_stack import Parts, TapewatchStack
+from infra.tapewatch_stack import ImageSource, Parts, TapewatchStack
 from infra.token import token_hash
 from shared.errors import TapewatchError
 from shared.settings import Settings
@@ -76,13 +77,25 @@ def real_parts(settings: Settings) -> Parts:
     """
     functions, page = functions_bundle(settings), page_bundle()
     aws = settings.aws.streamer
-    image = None
+    image: ecs.ContainerImage | ImageSource | None = None
     if aws.enabled and aws.image is None:
-        image = ecs.ContainerImage.from_asset(
-            str(image_folder(settings)), platform=ecr_assets.Platform.LINUX_ARM64, asset_name="tapewatch-streamer"
-        )
+        folder = image_folder(settings)
+        if build_in_account(settings, os.environ):
+            image = ImageSource(folder, folder.name.rpartition("-")[2], code(starter_bundle()))
+        else:
+            image = ecs.ContainerImage.from_asset(
+                str(folder), platform=ecr_assets.Platform.LINUX_ARM64, asset_name="tapewatch-streamer"
+            )
     token = token_hash(settings) if settings.api.enabled and not settings.api.open_reads else None
     return Parts(code(functions), code(page), content_digest(page)[:16], image, token)
+
+
+def build_in_account(settings: Settings, environ: Mapping[str, str]) -> bool:
+    """Say whether CodeBuild builds the image: when the settings say so, or when there is no container engine here."""
+    chosen = settings.aws.streamer.build
+    if chosen == "auto":
+        return shutil.which(environ.get("CDK_DOCKER", "docker"), path=environ.get("PATH")) is None
+    return chosen == "codebuild"
 
 
 def code(bundle: Path) -> lambda_.Code:

@@ -43,7 +43,7 @@ def functions_bundle(settings: Settings, *, platform: str = ARM64, python: str =
     """
     sources = {
         **tree(ROOT / "shared", "shared"),
-        **tree(ROOT / "functions", "functions", leave_out=("page_files.py",)),
+        **tree(ROOT / "functions", "functions", leave_out=("image_build.py", "page_files.py")),
         "tapewatch.yaml": settings_file(settings),
     }
     return _bundle("functions", sources, ROOT / "requirements-lambda.lock", platform, python)
@@ -57,6 +57,13 @@ def page_bundle(*, platform: str = ARM64, python: str = PYTHON) -> Path:
         **tree(ROOT / "web", "web"),
     }
     return _bundle("page", sources, None, platform, python)
+
+
+def starter_bundle(*, platform: str = ARM64, python: str = PYTHON) -> Path:
+    """Return the zip of the function that starts the image's build."""
+    names = ("__init__.py", "image_build.py", "page_files.py")
+    sources = {f"functions/{name}": (ROOT / "functions" / name).read_bytes() for name in names}
+    return _bundle("image-build", sources, None, platform, python)
 
 
 def image_folder(settings: Settings) -> Path:

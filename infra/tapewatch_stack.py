@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from aws_cdk import Annotations, CfnOutput, Duration, Stack
@@ -16,6 +17,7 @@ from constructs import Construct
 
 from infra.constructs.alert_topic import AlertTopic, TelegramSender
 from infra.constructs.front_door import FrontDoor
+from infra.constructs.image_build import ImageBuild
 from infra.constructs.job_function import JobFunction
 from infra.constructs.streamer import Streamer
 from infra.constructs.watching import Watching
@@ -27,13 +29,23 @@ from shared.settings import Settings
 
 
 @dataclass(frozen=True, slots=True)
+class ImageSource:
+    """What the streamer's image is built from in the account: the folder, its hash, and who starts the build."""
+
+    folder: Path
+    version: str
+    starter: lambda_.Code
+
+
+@dataclass(frozen=True, slots=True)
 class Parts:
-    """What is built before synth: code of the functions, the page's, the streamer's image, the token's hash."""
+    """What is built before synth: code of the functions, the page's, the streamer's image (or what it is built from
+    in the account), the token's hash."""
 
     functions: lambda_.Code
     page: lambda_.Code
     page_version: str
-    image: ecs.ContainerImage | None
+    image: ecs.ContainerImage | ImageSource | None
     token_sha256: str | None
 
 
@@ -138,16 +150,30 @@ class TapewatchStack(Stack):
             allow(role, ("sqs:SendMessage",), self.telegram.queue.queue_arn)
 
     def _streamer(self) -> None:
-        image = self.parts.image
+        image, build = self.parts.image, None
         if self.settings.aws.streamer.image is not None:
             image = ecs.ContainerImage.from_registry(self.settings.aws.streamer.image)
         if image is None:
             raise ValueError("the streamer needs an image")
+        if isinstance(image, ImageSource):
+            build = ImageBuild(
+                self,
+                "StreamerImage",
+                folder=image.folder,
+                version=image.version,
+                code=image.starter,
+                log_days=self.log_days,
+                dead_letters=self.dead_letters,
+            )
+            image = build.image
         streamer = Streamer(
             self, "Streamer", settings=self.settings, image=image, env=self._streamer_env(), log_days=self.log_days
         )
         for role in streamer.roles:
             self._grant_streamer(role)
+        if build is not None:
+            for service in streamer.services:
+                service.node.add_dependency(build.done)
 
     def _streamer_env(self) -> dict[str, str]:
         left_out = {variable("storage.bucket_name"), variable("aws.event_bus")}
@@ -175,9 +201,9 @@ class TapewatchStack(Stack):
         )
 
     def _api_env(self) -> dict[str, str]:
-        """The API reads the table and nothing else."""
-        name = variable("storage.table_name")
-        return {name: self.variables[name]}
+        """The API reads the table and nothing else; told of the queue, it does not look for Telegram's token."""
+        names = (variable("storage.table_name"), variable("aws.telegram_queue_url"))
+        return {name: self.variables[name] for name in names if name in self.variables}
 
 
 def retention(days: int) -> logs.RetentionDays:

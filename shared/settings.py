@@ -229,7 +229,8 @@ class AwsStreamerSettings(Section, frozen=True):
     cpu: int = 256  # 1024 are one vCPU
     memory_mb: int = 512
     spot: bool = False  # Fargate Spot: about a third of the price, with interruptions
-    image: str | None = None  # an image built elsewhere; none: built at deploy, which needs a container engine
+    image: str | None = None  # an image built elsewhere; none: built at deploy, as `build` says
+    build: Literal["auto", "docker", "codebuild"] = "auto"  # auto: in the account where no `docker` is on the PATH
 
 
 class AwsSettings(Section, frozen=True):

@@ -36,7 +36,7 @@ class Streamer(Construct):
         log_days: logs.RetentionDays,
     ) -> None:
         super().__init__(scope, id_)
-        self.settings, self.roles = settings, list[iam.Role]()
+        self.settings, self.roles, self.services = settings, list[iam.Role](), list[ecs.FargateService]()
         vpc = ec2.Vpc(
             self,
             "Network",
@@ -142,7 +142,7 @@ class Streamer(Construct):
             ecs.MountPoint(container_path="/tmp", source_volume="scratch", read_only=False)  # noqa: S108 - the task's own
         )
         provider = "FARGATE_SPOT" if aws.spot else "FARGATE"
-        ecs.FargateService(
+        service = ecs.FargateService(
             self,
             f"Service{index}",
             cluster=cluster,
@@ -158,6 +158,7 @@ class Streamer(Construct):
             max_healthy_percent=200,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
         )
+        self.services.append(service)
 
 
 def outbound_ports(settings: Settings) -> list[int]:

@@ -20,8 +20,8 @@ from functions.telegram import production_channel
 from local.exchange.market import SimulatedMarket
 from local.exchange.scenarios import sector_shot, trade_spike
 from local.exchange.server import LocalExchange
-from local.telegram import FakeTelegram
-from shared.clock import HOUR_MS, MINUTE_MS, SystemClock, floor_minute_ms, iso_utc
+from local.telegram import CHAT, FakeTelegram
+from shared.clock import HOUR_MS, MINUTE_MS, SystemClock, floor_minute_ms, iso_utc, parse_utc_ms
 from shared.settings_loader import parse_settings
 from streamer.bootstrap import production_service
 from tests.fakes import FakeContext
@@ -34,7 +34,7 @@ pytestmark = [pytest.mark.aws, pytest.mark.slow]
 TOKEN = "/tapewatch/telegram-bot-token"
 TREE: dict[str, Any] = {
     "aws": {"subscriptions": [{"protocol": "sqs", "endpoint": INBOX}]},
-    "alerts": {"telegram": {"enabled": True, "chat_id": 7, "bot_token": TOKEN, "charts": False}},
+    "alerts": {"telegram": {"enabled": True, "chat_id": CHAT, "bot_token": TOKEN, "charts": False}},
 }
 SHOWN = {"symbol": "BTCUSDT", "market": "usdm", "minutes": "5"}
 
@@ -57,7 +57,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment
         "TAPEWATCH_EXCHANGE__SPOT_WS_URL": exchange.ws_url,
         "TAPEWATCH_EXCHANGE__FUTURES_WS_URL": exchange.ws_url,
         "TAPEWATCH_ALERTS__TELEGRAM__ENABLED": "true",
-        "TAPEWATCH_ALERTS__TELEGRAM__CHAT_ID": "7",
+        "TAPEWATCH_ALERTS__TELEGRAM__CHAT_ID": str(CHAT),
         "TAPEWATCH_ALERTS__TELEGRAM__CHARTS": "false",
         "TAPEWATCH_ALERTS__TELEGRAM__BOT_TOKEN": TOKEN,
         "TAPEWATCH_ALERTS__TELEGRAM__API_URL": telegram.url,
@@ -65,9 +65,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment
     try:
         with mock_aws(), deployed(made_of) as made:
             boto3.client("sqs", region_name=REGION).create_queue(QueueName="inbox")
-            boto3.client("ssm", region_name=REGION).put_parameter(
-                Name=TOKEN, Value="1:" + "a" * 35, Type="SecureString"
-            )
+            boto3.client("ssm", region_name=REGION).put_parameter(Name=TOKEN, Value=telegram.token, Type="SecureString")
             subscribe(made)
             for name, module in (("api", "api"), ("telegram", "telegram")):
                 [function] = [
@@ -94,7 +92,7 @@ def test_a_sector_event_comes_out_of_the_subscribed_queue_once(world: tuple[Depl
     assert list(dict.fromkeys(acted)) == ["kline_bars", "features", "sector"]
     [alert] = [one for one in received() if one["symbol"] == "ZECUSDT"]
     assert (alert["detector"], alert["direction"], alert["sector"]) == ("sector_initiator", "UP", "Privacy")
-    assert alert["event_ms"] == now_ms - MINUTE_MS
+    assert parse_utc_ms(alert["event_time"]) == now_ms - MINUTE_MS
     # A second identical run goes the same way and sends nothing.
     made.calls.clear()
     made.schedule("kline_bars", now_ms, **over)
@@ -111,7 +109,6 @@ def test_the_streamer_acts_within_its_own_rights(world: tuple[Deployment, dict[s
         "TAPEWATCH_STREAMER__FLUSH_SECONDS": "1",
         "TAPEWATCH_STREAMER__HEARTBEAT_SECONDS": "1",
         "TAPEWATCH_STREAMER__WARMUP_TRADES": "false",
-        "TAPEWATCH_TRADE_SPIKE__GATE": "multiple",
     }
     made.calls.clear()
     with made.acting("streamer"):
@@ -140,7 +137,13 @@ def test_the_streamer_acts_within_its_own_rights(world: tuple[Deployment, dict[s
 def test_every_read_of_the_api_is_within_its_own_rights(world: tuple[Deployment, dict[str, str], int]) -> None:
     made, over, _ = world
     name = made.environment("report")["TAPEWATCH_STORAGE__TABLE_NAME"]
-    env = {"TAPEWATCH_STORAGE__TABLE_NAME": name, "TAPEWATCH_AWS__REGION": REGION, **over}
+    url = made.environment("sector")["TAPEWATCH_AWS__TELEGRAM_QUEUE_URL"]
+    deployed_env = {"TAPEWATCH_STORAGE__TABLE_NAME": name, "TAPEWATCH_AWS__TELEGRAM_QUEUE_URL": url}
+    told = made.roles["api"][0].resources
+    [function] = [one["Properties"] for one in told.values() if one["Type"] == "AWS::Lambda::Function"
+                  and one["Properties"]["Handler"] == "functions.api.lambda_handler"]  # fmt: skip
+    assert function["Environment"]["Variables"].keys() == deployed_env.keys()
+    env = {"TAPEWATCH_AWS__REGION": REGION, **deployed_env, **over}
     handle = api_handler(lambda: production_dependencies(env))
     made.calls.clear()
     answered = {}
@@ -164,7 +167,7 @@ def test_every_read_of_the_api_is_within_its_own_rights(world: tuple[Deployment,
 
 
 def test_the_telegram_sender_acts_within_its_own_rights(world: tuple[Deployment, dict[str, str], int]) -> None:
-    made, over, now_ms = world
+    made, over, _ = world
     env = {**made.environment("telegram"), **over, "TAPEWATCH_AWS__REGION": REGION}
     url = made.environment("sector")["TAPEWATCH_AWS__TELEGRAM_QUEUE_URL"]
     sqs = boto3.client("sqs", region_name=REGION)
