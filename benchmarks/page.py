@@ -206,6 +206,7 @@ def main() -> int:
         clock = ManualClock(end_ms)
         deps = Dependencies(week.settings(), None, table, None, clock)  # type: ignore[arg-type]  # reads need neither
         handler = api.make_handler(lambda: deps, OneTimeAccess())
+        api.settled(deps)
         reads(handler, arguments.requests)
         if not arguments.no_browser:
             server = ApiServer(handler, clock, host="127.0.0.1", port=0)

@@ -98,11 +98,12 @@ class WindowRepository:
         )
         return [_row(item) for item in items]
 
-    def scores(self, market: str, symbol: str, end_ms: int, *, limit: int) -> list[Scored]:
-        """Return what was said of the newest `limit` windows that start before `end_ms`, ascending."""
-        items = self._table.query(
-            windows_partition(market, symbol), end=time_key(max(0, end_ms - 1)), limit=limit, reverse=True
-        )
+    def scores(self, market: str, symbol: str, end_ms: int, *, limit: int, start_ms: int = 0) -> list[Scored]:
+        """Return what was said of the newest `limit` windows that start in [start_ms, end_ms), ascending."""
+        start, end = time_key(max(0, start_ms)), time_key(max(0, end_ms - 1))
+        if start > end:
+            return []
+        items = self._table.query(windows_partition(market, symbol), start=start, end=end, limit=limit, reverse=True)
         return [
             Scored(
                 int(str(item["sk"])),
