@@ -602,6 +602,7 @@
     root.dataset.locked = "true";
     $("signin").hidden = false;
     $("content").hidden = true;
+    document.querySelector(".skip").hidden = true;
     $("signout").hidden = true;
     banner("");
     overall("starting", "signed out");
@@ -619,6 +620,7 @@
     delete root.dataset.locked;
     $("signin").hidden = true;
     $("content").hidden = false;
+    document.querySelector(".skip").hidden = false;
     $("signout").hidden = !hasToken();
     health(); round();
   }
