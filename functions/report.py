@@ -56,7 +56,7 @@ def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
                 told = daily_report.tell(deps, deps.objects, answer, stem)
         return ReportAnswer(name, page, told, answer)
 
-    return job_handler("report", dependencies, work, log_report=False)
+    return job_handler("report", dependencies, work, log_report=False, writes=False)
 
 
 lambda_handler = make_handler(production_dependencies)

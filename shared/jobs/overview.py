@@ -24,7 +24,7 @@ HOURS = 24
 SCORES = 1000
 _BINS = 40
 _AHEAD_MS = 60_000  # the exchange's clock may be ahead of ours
-_AGAIN_MS = 5 * 60_000
+_AGAIN_MS = 15 * 60_000  # longer than closed windows wait to be stored together
 _MOST_KEPT = 100
 
 
