@@ -58,6 +58,8 @@ from streamer.service import StreamerService
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+    from local.deployed_state import DeployedTable
+
 logger = logging.getLogger(__name__)
 
 SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
@@ -65,12 +67,16 @@ SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
 MEMORY = ":memory:"
 
 
-def open_state(settings: Settings, *, must_exist: bool = True) -> SqliteTable:
-    """Open the state file for reading beside a running system.
+def open_state(settings: Settings, *, must_exist: bool = True, aws: bool = False) -> SqliteTable | DeployedTable:
+    """Open the state file beside a running system; with `aws`, the deployment's table instead.
 
     Raises:
         StorageMissing: there is none yet.
     """
+    if aws:
+        from local.deployed_state import deployed_table
+
+        return deployed_table(settings)
     path = Path(settings.storage.sqlite_path)
     if must_exist and not path.is_file():
         raise StorageMissing(f"no state at {path}: start `tapewatch run` first, or set storage.sqlite_path")
