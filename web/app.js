@@ -272,7 +272,7 @@
   const loadPrice = panel("price", async () => {
     const wanted = state.symbol + "|" + state.market, base = "/api/bars/" + sym(state.symbol), market = state.market;
     const fresh = lastBars.split("@")[0] !== wanted;
-    if (fresh) { lastZ = ""; note("price", "loading", "Loading bars …"); }
+    if (fresh) { lastZ = ""; if (chart || !root.dataset.firstBars) note("price", "loading", "Loading bars …"); }
     const query = fresh ? { market, minutes: BARS } : { market, since: lastBars.split("@")[1] };
     const found = await pages(base, query);
     if (wanted !== state.symbol + "|" + state.market) return;
@@ -280,7 +280,7 @@
     $("price").querySelector(".json").href = path(base, { market, minutes: BARS });
     if (!chart) {
       await loadLibrary();
-      if (chart === null) { chart = makeChart(); paintChart(); start.painted().then(start.painted).then(() => { for (const old of $("chart").querySelectorAll(".first")) old.remove(); }); }
+      if (chart === null) { chart = makeChart(); paintChart(); start.painted().then(() => start.painted()).then(() => { for (const old of $("chart").querySelectorAll(".first")) old.remove(); }); }
     }
     if (fresh) { drawBars(got); chart.first.setData([]); chart.second.setData([]); paintChart(); chart.made.timeScale().setVisibleLogicalRange({ from: Math.max(0, got.length - 240), to: got.length + 4 }); }
     else got.forEach(addBar);

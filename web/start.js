@@ -54,25 +54,26 @@
     pen.fillStyle = color("--muted");
     pen.font = "11px system-ui, sans-serif";
     for (const part of [0, 0.5, 1]) pen.fillText(String(+(low + part * (high - low)).toPrecision(6)), right + 6, y(low + part * (high - low)) + 4);
+    document.querySelector("#price .note").textContent = "";
     box.append(made);
     root.dataset.firstBars = data.close.length;
   }
-  /** Resolve when the frame that shows what was drawn has been painted. */
-  const painted = () => new Promise((done) => requestAnimationFrame(() => {
+  /** Draw in the next frame, which comes only when the style sheet is there; resolve when it has been painted. */
+  const painted = (draw) => new Promise((done) => requestAnimationFrame(() => {
+    if (draw) draw();
     const channel = new MessageChannel();
     channel.port1.onmessage = () => { channel.port1.close(); done(); };
     channel.port2.postMessage(0);
   }));
   async function first() {
-    early("/api/universe").catch(() => {});
     // Without a symbol: those of the first that is watched. Which one that is need not be waited for.
     const asks = words.get("symbol"), answer = early(asks ? barsOf(asks, words.get("market") || "spot") : "/api/bars?minutes=" + BARS);
+    early("/api/universe").catch(() => {});  // second: the local server answers one at a time
     const bars = await answer;
     await read();
     if (!bars.ok) return;
     asked.set(barsOf(bars.data.symbol, bars.data.market), answer);
-    picture(bars.data);
-    await painted();
+    await painted(() => picture(bars.data));
     root.dataset.paintedMs = Math.round(performance.now());
   }
   const done = first().catch(() => {});
