@@ -11,7 +11,7 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Protocol
 
 from shared.errors import Blocked, ExchangeError, RateLimited, RestrictedLocation
@@ -40,11 +40,11 @@ class _Gate:
 
     def __init__(self, forward: OnMessages, *, held: bool) -> None:
         self._forward = forward
-        self._held: list[tuple[list[bytes], int]] | None = [] if held else None
+        self._held: list[tuple[Sequence[bytes], int]] | None = [] if held else None
         self._messages = 0
         self.first = asyncio.Event()
 
-    def __call__(self, batch: list[bytes], recv_ms: int) -> None:
+    def __call__(self, batch: Sequence[bytes], recv_ms: int) -> None:
         if self._held is None:
             self._forward(batch, recv_ms)
             return
