@@ -11,7 +11,8 @@ from shared.detection.features import SymbolFeatures
 from shared.detection.market_wide import market_signal
 from shared.detection.rarest import RarestBudget
 from shared.detection.reading import Signal, Status
-from shared.detection.sector import DiffusionTracker, diffusion_signal, initiator_signal
+from shared.detection.sector import DiffusionTracker
+from shared.detection.sector_signals import diffusion_signal, initiator_signal
 from shared.jobs import universe
 from shared.jobs.common import beat, features_of, tell
 from shared.jobs.confirmations import Confirmer
