@@ -10,9 +10,11 @@ from shared.clock import MINUTE_MS, floor_minute_ms, iso_utc
 from shared.detection.reading import Detector, Direction, Signal
 from shared.jobs.common import bars_of, beat, tell
 from shared.jobs.deps import Dependencies
+from shared.jobs.troubles import count_dead_letters, judge, recent_errors
 from shared.market.model import Market
 from shared.settings import Settings
 from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.failures import FailureRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.signals import decode_signal, encode_signal
 from shared.storage.table import Item
@@ -48,6 +50,10 @@ class WatchdogReport:
     skipped: str | None = None
     streamer_data_age_s: int | None = None
     """Age of the newest trade that the slowest streamer has seen, seconds; None where none has ever shown itself."""
+    errors: int = 0
+    dead_letters: int | None = 0
+    trouble: int | None = None
+    """The sum of `Trouble`, which the alarms look at; None: this run has not looked."""
 
 
 def watched(settings: Settings) -> list[Watched]:
@@ -81,6 +87,8 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
     beats = HeartbeatRepository(deps.table).all()
     seen = _signs_of_life(deps, beats)
     data_age_s = _data_age_s(beats, scheduled_ms)
+    errors = recent_errors(FailureRepository(deps.table), scheduled_ms)
+    dead_letters = count_dead_letters(deps.dead_letters)
     checkpoints = CheckpointRepository(deps.table)
     for _ in range(_ATTEMPTS):
         known = checkpoints.load(_CHECKPOINT)
@@ -96,16 +104,21 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
             tell(deps, before)
             told = tell(deps, fresh)
             beat(deps, "watchdog", {"minute_ms": scheduled_ms, "silent": sorted(after["down"])})
+            silent = tuple(sorted(after["down"]))
+            trouble = judge(data_age_s=data_age_s, silent=silent, errors=errors, dead_letters=dead_letters)
             return WatchdogReport(
                 scheduled_ms,
                 watched=len(components),
-                silent=tuple(sorted(after["down"])),
+                silent=silent,
                 began=tuple(began),
                 recovered=tuple(recovered),
                 signals=told.signals,
                 alerts=told.alerts,
                 held=told.held,
                 streamer_data_age_s=data_age_s,
+                errors=errors,
+                dead_letters=dead_letters,
+                trouble=int(trouble),
             )
     return WatchdogReport(scheduled_ms, watched=len(components), skipped="state kept changing")
 

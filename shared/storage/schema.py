@@ -90,6 +90,11 @@ def heartbeats_partition() -> str:
     return "HEARTBEATS"
 
 
+def failures_partition() -> str:
+    """Runs that failed, by time."""
+    return "FAILURES"
+
+
 def heartbeat_key(component: str) -> Key:
     return heartbeats_partition(), word(component)
 

@@ -36,7 +36,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         ("api: {port: soon}", "api.port: expected `int`"),
         ("a: &x 1\nb: *x", "line 2: aliases are not allowed"),
         ("api:\n  port: 1\n  port: 2", "line 3: the key 'port' is given twice"),
-        ("api: [1", "line 1: expected ',' or ']'"),
+        ("api: [1", "line 2: did not find expected ',' or ']'"),
         ("just words", "expected sections"),
         ("api: {port: 70000}", "api.port must lie in 0..65535"),
         ("universe: {sectors: {A: [X], B: [X]}}", "universe.sectors.B repeats X, which already stands in A"),
