@@ -10,7 +10,8 @@ from typing import Any
 from shared.clock import DAY_MS, HOUR_MS, iso_utc, parse_utc_ms
 from shared.detection.reading import Detector
 from shared.jobs import report, window_analysis
-from shared.jobs.common import bars_of, features_of
+from shared.jobs.charts import bars as bars_of_one
+from shared.jobs.common import features_of
 from shared.jobs.deps import Dependencies
 from shared.market.model import Bar, Market
 from shared.market.universe import Universe
@@ -107,7 +108,7 @@ def charts(deps: Dependencies, events: Sequence[Mapping[str, Any]], since_ms: in
         alerts = by_symbol[market, symbol]
         first_ms = min(parse_utc_ms(event["event_time"]) for event in alerts)
         from_ms = min(max(since_ms, until_ms - DAY_MS), first_ms)
-        bars = bars_of(deps).one(Market(market), symbol, from_ms // HOUR_MS * HOUR_MS, until_ms, consistent=False)
+        bars = bars_of_one(deps.table, Market(market), symbol, from_ms // HOUR_MS * HOUR_MS, until_ms)
         if bars:
             found.append(ChartData(Market(market), symbol, bars, alerts))
     return found
