@@ -22,6 +22,7 @@ from shared.detection.confirmation import Confirmation
 from shared.detection.features import FeatureEngine, SymbolFeatures
 from shared.detection.features_bulk import bulk_features
 from shared.detection.market_wide import market_signal
+from shared.detection.rarest import RarestBudget
 from shared.detection.reading import Detector, Status
 from shared.detection.sector import DiffusionTracker
 from shared.detection.sector_signals import diffusion_signal, initiator_signal
@@ -135,14 +136,17 @@ class Replay:
         if benchmark not in series or not any(sectors.values()):
             return
         universe = Universe(benchmark, {name: members for name, members in sectors.items() if members})
-        tracker = DiffusionTracker(self._settings.sector, universe)
+        settings = self._settings.sector
+        tracker = DiffusionTracker(settings, universe)
+        budget = None if settings.budget_per_day is None else RarestBudget(settings.budget_per_day)
         for open_ms, features in self._features(series, universe):
             decision = tracker.decide(open_ms, features)
-            found = []
+            found = [initiator_signal(hit, UNCONFIRMED, settings) for hit in decision.hits]
+            found += [diffusion_signal(event, settings) for event in decision.events]
+            if budget is not None:
+                found = [budget.judged(signal) for signal in found]
             if decision.move is not None:
-                found.append(market_signal(decision.move, benchmark, self._settings.sector))
-            found += [initiator_signal(hit, UNCONFIRMED, self._settings.sector) for hit in decision.hits]
-            found += [diffusion_signal(event, self._settings.sector) for event in decision.events]
+                found.insert(0, market_signal(decision.move, benchmark, settings))
             for signal in found:
                 if signal.detector in self._wanted:
                     # An initiator's own minute may lack its bar by now: then any bar of the minute stands for it.

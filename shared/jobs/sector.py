@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from shared.clock import MINUTE_MS
@@ -138,7 +138,7 @@ def _decide(
             decided.signals.append(market_signal(decision.move, tracker.universe.benchmark, settings))
         found = [initiator_signal(hit, confirmations[hit.symbol], settings) for hit in hits]
         found += [diffusion_signal(event, settings) for event in events]
-        decided.signals += found if budget is None else [_judged(budget, signal) for signal in found]
+        decided.signals += found if budget is None else [budget.judged(signal) for signal in found]
         decided.minutes += 1
         decided.initiators += len(hits)
         decided.diffusions += len(events)
@@ -151,12 +151,6 @@ def _decide(
         **({} if budget is None else {"budget": budget.snapshot()}),
     }
     return decided
-
-
-def _judged(budget: RarestBudget, signal: Signal) -> Signal:
-    """Return the signal with the word on whether the day's budget of alerts is for it."""
-    among = budget.judge(signal.event_ms, signal.strength)
-    return replace(signal, values={**signal.values, "among_the_rarest": among})
 
 
 def load_tracker(table: Table, settings: Settings) -> DiffusionTracker:
