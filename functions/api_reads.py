@@ -109,7 +109,7 @@ def bars(request: Request) -> dict[str, Any]:
 def features(request: Request) -> dict[str, Any]:
     """The sector features: the newest minute of every symbol, or the minutes of one, ascending."""
     settings, stored = request.deps.settings, features_of(request.deps)
-    universe = Universe(settings.benchmark_symbol, settings.sectors)
+    universe = universe_at(request.deps, request.now_ms)
     windows = settings.sector.windows
     answer: dict[str, Any] = {
         "time": None,

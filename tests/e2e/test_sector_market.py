@@ -55,7 +55,7 @@ def chained(world: FakeWorld, deps: Dependencies) -> Dependencies:
         if detail_type == BARS_STORED:
             features.run(linked, minute_ms=detail["minute_ms"], changed_from_ms=detail["changed_from_ms"])
         elif detail_type == FEATURES_STORED:
-            sector.run(linked, minute_ms=detail["minute_ms"])
+            sector.run(linked, minute_ms=detail["minute_ms"], changed_from_ms=detail["changed_from_ms"])
 
     linked = replace(deps, emit=emit)
     return linked

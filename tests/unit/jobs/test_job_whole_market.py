@@ -16,7 +16,7 @@ from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.reading import Detector
 from shared.errors import ExchangeUnavailable
 from shared.exchange.market_data import Funding, Listing, OpenInterest
-from shared.jobs import backfill, charts, features, kline_bars, open_interest, sector, universe
+from shared.jobs import backfill, charts, features, kline_bars, open_interest, report_extras, sector, universe
 from shared.jobs.common import open_interest_of
 from shared.market.catalogue import OTHER, Contract, built_in, choose
 from shared.market.model import Market
@@ -185,6 +185,17 @@ def test_a_chart_that_lacks_a_minute_gives_way_to_the_minutes() -> None:
     ChartRepository(world.table).put_hour(Market.USDM, BEGIN, drawn)
     found = charts.bars(world.table, Market.USDM, CHINESE, BEGIN, BEGIN + 3 * HOUR_MS)
     assert found == [row[CHINESE] for row in bars.values()]
+
+
+def test_the_report_knows_the_sectors_of_the_whole_market() -> None:
+    world = make_world()
+    bars_at(world, chained(world, world.deps), 0)
+    found = report_extras.sectors(world.deps, BEGIN + HOUR_MS)["sectors"]
+    listed = universe.universe_at(world.deps, BEGIN).sectors
+    assert {name: {row["symbol"] for row in rows} for name, rows in found.items()} == {
+        "Benchmark": {"BTCUSDT"},
+        **{name: set(symbols) for name, symbols in listed.items()},
+    }
 
 
 # --- confirmations -----------------------------------------------------------------------------------------------
