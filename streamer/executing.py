@@ -65,7 +65,7 @@ class Executor:
         self._reconnect = reconnect
         self._lost = lost
         self._unsaved: set[str] = set()  # symbols without a stored position
-        self._probed_s = 0.0
+        self._probed_s, self._probed = 0.0, 0
         self.worker = Worker("streamer-storage")
         self.fitter = Fitter(self._fitted)
         self.filler = GapFiller(market_data, self._feed_late, self._give_up)
@@ -128,15 +128,17 @@ class Executor:
         self._on_loop(lambda: self.execute(self._session().abandon(gap)))
 
     def probe(self, market: Market, now_s: float, *, live: bool) -> None:
-        """Ask over REST about symbols that have not traded since their connection broke."""
+        """Ask over REST about symbols that have not traded since their connection broke, or for suspiciously long."""
         session = self._session()
         unsure = session.unsure()
         if not unsure or not live:
             self._probed_s = now_s
         elif now_s - self._probed_s >= PROBE_AFTER_S:
             self._probed_s = now_s
-            for symbol, last_id in unsure[:_MOST_PROBES]:
-                sure = partial(self._on_loop, partial(session.trust, symbol, last_id))
+            first = self._probed % len(unsure)  # one that gets no answer must not stand before the others for ever
+            self._probed += min(len(unsure), _MOST_PROBES)
+            for symbol, last_id in (unsure[first:] + unsure[:first])[:_MOST_PROBES]:
+                sure = partial(self._on_loop, partial(session.trust, symbol, last_id, session.newest_ms))
                 self.filler.probe(market, symbol, session.kind, last_id, sure)
 
     # --- what is kept -------------------------------------------------------------------------------------------

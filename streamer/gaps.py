@@ -84,7 +84,7 @@ class GapFiller:
         self._worker.offer(Job("probe", ask, keep=False))
 
     def _fill(self, gap: Gap) -> None:
-        start = gap.first_id
+        start, found = gap.first_id, 0
         until_s = time.monotonic() + _PATIENCE_S
         while start <= gap.last_id and not self._stopped:
             try:
@@ -100,6 +100,7 @@ class GapFiller:
                 return
             wanted = [t for t in page if t.trade_id is not None and gap.first_id <= t.trade_id <= gap.last_id]
             self.fetched += len(wanted)
+            found += len(wanted)
             if wanted:
                 self._feed(wanted)
             newest = page[-1].trade_id if page else None
@@ -109,7 +110,8 @@ class GapFiller:
             start = newest + 1
             until_s = time.monotonic() + _PATIENCE_S
         if not self._stopped:
-            self._abandon(gap, "holes_inside", quiet=True)  # ids that the exchange passed over never come
+            # Ids that the exchange has passed over or forgotten never come.
+            self._abandon(gap, "not_kept", quiet=found == gap.size)
 
     def _judge(self, exc: ExchangeError) -> None:
         if not exc.retryable and exc.code in ("bad_request", "blocked", "restricted_location", "exchange"):

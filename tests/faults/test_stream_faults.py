@@ -17,7 +17,7 @@ from shared.market.model import Trade
 from streamer import lag
 from streamer.backoff import MAX_ATTEMPTS, AttemptBudget
 from streamer.service import StreamerService
-from tests.faults.harness import Exchange, make_service, stream_through
+from tests.faults.harness import BURST_AT, Exchange, figure, make_service, stream_through
 from tests.streamer.feed import Feed
 from tests.streamer.streams import frame, settings
 from tests.streamer.test_service import FakeAlerts, ServedFeed, wait_until
@@ -225,14 +225,46 @@ def test_f111_out_of_order() -> None:
     assert verdict.clean, verdict
 
 
-@pytest.mark.parametrize("lost", [25, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lost", [25, pytest.param(1000, marks=pytest.mark.slow)])
 def test_f112_a_gap_in_the_ids_is_filled(lost: int) -> None:
+    """The other symbol goes on all the while, for 80 s of the exchange's time: its time must close nothing."""
+
     def mangle(step: list[Trade]) -> Iterable[bytes]:
         return [frame(t) for t in step if not (t.symbol == "BTCUSDT" and 1300 <= (t.trade_id or 0) < 1300 + lost)]
 
-    verdict, status = stream_through(Exchange(mangle=mangle))
+    verdict, status = stream_through(Exchange(count=600 + lost, mangle=mangle))
     assert verdict.clean, verdict
     assert status["filled"] >= lost
+
+
+@pytest.mark.slow
+def test_f112_a_hole_of_100000_ids_is_filled_in_pages_of_1000() -> None:
+    exchange = Exchange(count=800, per_s=200, unheard=100_000)
+    verdict, status = stream_through(exchange, within_s=60)
+    figure(ids=status["filled"], pages=exchange.calls)
+    assert verdict.clean, verdict
+    assert (status["filled"], status["missing"], status["given_up"]) == (100_000, 0, {})
+    assert 100 <= exchange.calls <= 105
+
+
+@pytest.mark.slow
+def test_f112_beyond_what_the_exchange_keeps_the_windows_are_incomplete_and_teach_nothing() -> None:
+    exchange = Exchange(count=800, per_s=200, unheard=100_000, kept_from=1000 + BURST_AT + 40_000)
+    verdict, status = stream_through(exchange, within_s=60)
+    assert (verdict.wrong, verdict.extra, verdict.taught) == (0, 0, 0)
+    assert 1 <= verdict.missing <= 2  # of four seconds nothing is left
+    assert 2 <= verdict.incomplete <= 3
+    assert (status["filled"], status["missing"]) == (60_000, 40_000)
+    assert status["given_up"] == {"not_kept": 1}
+
+
+@pytest.mark.slow
+def test_f112_a_hole_beyond_all_measure_is_given_up_at_once() -> None:
+    exchange = Exchange(count=800, per_s=200, unheard=100_001)
+    verdict, status = stream_through(exchange, within_s=60)
+    assert verdict.wrong == verdict.extra == verdict.taught == 0
+    assert verdict.incomplete >= 1
+    assert (status["missing"], status["given_up"], exchange.calls) == (100_001, {"too_large": 1}, 0)
 
 
 @pytest.mark.slow
@@ -241,7 +273,7 @@ def test_f112_what_the_exchange_no_longer_has_is_never_scored() -> None:
         return [frame(t) for t in step if not (t.symbol == "BTCUSDT" and 1300 <= (t.trade_id or 0) < 1350)]
 
     verdict, status = stream_through(Exchange(mangle=mangle, served=False))
-    assert verdict.wrong == verdict.extra == 0
+    assert verdict.wrong == verdict.extra == verdict.taught == 0
     assert 1 <= verdict.incomplete <= 8
     assert status["missing"] == 50
 

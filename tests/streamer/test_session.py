@@ -18,8 +18,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.detection.forest import FlatForest
-from shared.detection.reading import Detector, Signal
-from shared.detection.window_anomaly import FitRequest, WindowVerdict
+from shared.detection.reading import Detector, Signal, Status
+from shared.detection.window_anomaly import FitRequest, WindowAnomalyDetector, WindowVerdict
 from shared.exchange.binance.events import Gap
 from shared.market.model import Market, Trade, TradeKind
 from shared.settings import Settings
@@ -340,7 +340,7 @@ def test_a_symbol_in_doubt_is_closed_by_its_own_trades_only() -> None:
     session.receive(frame(later), later.recv_ms)
     assert session.tick() == []
     assert session.unsure() == [("BTCUSDT", 1000)]
-    session.trust("BTCUSDT", 1000)
+    session.trust("BTCUSDT", 1000, session.newest_ms)
     (stored,) = session.tick()
     assert isinstance(stored, StoreWindows)
 
@@ -409,15 +409,71 @@ def test_a_new_numbering_goes_on() -> None:
     assert session.position("BTCUSDT")[0] == 149
 
 
-def test_a_silent_symbols_windows_close_by_the_others_time() -> None:
+def _silent(wait_ms: int, *, last_id: int | None = 1000) -> Session:
+    """Return a session in which BTCUSDT has been silent for that long, by the others' time."""
     session = new_session()
-    session.trade(trades(1)[0])
+    session.trade(replace(trades(1)[0], trade_id=last_id))
     assert session.tick() == []
-    session.trade(trades(1, symbol="ETHUSDT", start_ms=trades(1)[0].event_ms + 10_000)[0])
+    session.trade(trades(1, symbol="ETHUSDT", start_ms=trades(1)[0].event_ms + wait_ms)[0])
+    return session
+
+
+def test_a_silent_symbols_windows_close_when_the_exchange_has_nothing_newer() -> None:
+    session = _silent(10_000)
+    assert session.tick() == []
+    assert session.unsure() == []  # nothing about its window is odd: its own next trade will close it
+    session.trade(trades(1, symbol="ETHUSDT", first_id=1001, start_ms=session.newest_ms + 130_000)[0])
+    assert [a for a in session.tick() if "BTCUSDT" in str(a)] == []
+    assert ("BTCUSDT", 1000) in session.unsure()
+    session.trust("BTCUSDT", 1000, session.newest_ms)
     (stored,) = session.tick()
     assert isinstance(stored, StoreWindows)
+    assert stored.verdicts[0].window.complete
     assert [v.window.symbol for v in stored.verdicts] == ["BTCUSDT"]
-    assert session.activity() == {"BTCUSDT": 1, "ETHUSDT": 1}  # a window that closes is no sign of life
+    assert session.activity() == {"BTCUSDT": 1, "ETHUSDT": 2}  # a window that closes is no sign of life
+
+
+def test_a_proof_holds_only_up_to_the_moment_of_asking() -> None:
+    session = _silent(200_000)
+    session.tick()
+    assert session.unsure() == [("BTCUSDT", 1000)]
+    session.trust("BTCUSDT", 1000, trades(1)[0].event_ms + 1)  # the exchange was asked before the window was over
+    assert session.tick() == []
+
+
+def test_without_an_answer_a_silent_symbols_window_ends_incomplete() -> None:
+    (stored,) = _silent(700_000).tick()
+    assert isinstance(stored, StoreWindows)
+    (verdict,) = stored.verdicts
+    assert (verdict.window.complete, verdict.status) == (False, Status.UNSCORABLE)
+
+
+def test_a_symbol_without_ids_is_closed_by_the_others_time() -> None:
+    (stored,) = _silent(10_000, last_id=None).tick()
+    assert isinstance(stored, StoreWindows)
+    assert [v.window.symbol for v in stored.verdicts] == ["BTCUSDT"]
+
+
+def test_an_odd_window_of_a_silent_symbol_is_asked_about_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WindowAnomalyDetector, "would_flag", lambda self, window: True)
+    session = _silent(10_000)
+    assert session.tick() == []
+    assert session.unsure() == [("BTCUSDT", 1000)]
+
+
+def test_a_symbol_cut_off_while_the_others_go_on_says_what_the_whole_stream_says() -> None:
+    """F112: the hole shows only when the symbol trades again, long after the others' time has passed its windows."""
+    session, facts = new_session(), ([], [])
+    for trade in STREAM:
+        if not (trade.symbol == "BTCUSDT" and 1200 <= (trade.trade_id or 0) < 1600):
+            take(session, session.receive(frame(trade), trade.recv_ms), facts)
+            take(session, session.tick(), facts)
+        if trade.symbol == "BTCUSDT" and trade.trade_id == 1600:
+            held = [t for t in STREAM if t.symbol == "BTCUSDT" and 1200 <= (t.trade_id or 0) < 1600]
+            take(session, session.fill(held), facts)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        assert _plain(facts, symbol, 1) == _plain(GOLDEN, symbol, 1)
+    assert session.missing == 0
 
 
 def test_a_recording_of_aggregates_is_followed_by_its_own_kind() -> None:
