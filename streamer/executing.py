@@ -138,8 +138,22 @@ class Executor:
             first = self._probed % len(unsure)  # one that gets no answer must not stand before the others for ever
             self._probed += min(len(unsure), _MOST_PROBES)
             for symbol, last_id in (unsure[first:] + unsure[:first])[:_MOST_PROBES]:
-                sure = partial(self._on_loop, partial(session.trust, symbol, last_id, session.newest_ms))
-                self.filler.probe(market, symbol, session.kind, last_id, sure)
+                trust = partial(session.trust, symbol, last_id, session.newest_ms)
+                self.filler.probe(market, symbol, session.kind, last_id, partial(self._told, trust))
+
+    def _told(self, trust: Callable[[], None], newer: bool | None) -> None:
+        if newer is False:
+            self._on_loop(trust)
+
+    def ask(self, market: Market, symbol: str, told: Callable[[bool | None], None]) -> None:
+        """Ask over REST whether a symbol has traded since its position; `told` hears it on the loop, None: unknown."""
+        session = self._session()
+        state = session.states.get(symbol)
+        last_id = session.position(symbol)[0] if state is not None else None
+        if last_id is None:
+            told(None)
+        else:
+            self.filler.probe(market, symbol, session.kind, last_id, lambda newer: self._on_loop(partial(told, newer)))
 
     # --- what is kept -------------------------------------------------------------------------------------------
     def unsaved(self, symbols: Iterable[str]) -> None:

@@ -62,9 +62,12 @@ class GapFiller:
         self._stopped = True
         self._worker.stop(0.0)
 
-    def probe(self, market: Market, symbol: str, kind: TradeKind, last_id: int, sure: Callable[[], None]) -> None:
-        """Ask what came after `last_id`: it is fed; when there is nothing, `sure` is called."""
+    def probe(
+        self, market: Market, symbol: str, kind: TradeKind, last_id: int, told: Callable[[bool | None], None]
+    ) -> None:
+        """Ask what came after `last_id`: it is fed. `told` hears True when something did, None without an answer."""
         if self.not_served is not None:
+            told(None)
             return
 
         def ask() -> None:
@@ -73,15 +76,16 @@ class GapFiller:
                 page = self._fetch(gap, last_id + 1, PAGE)
             except ExchangeError as exc:
                 self._judge(exc)
+                told(None)
                 return
             newer = [trade for trade in page if trade.trade_id is not None and trade.trade_id > last_id]
             if newer:
                 self.fetched += len(newer)
                 self._feed(newer)
-            else:
-                sure()
+            told(bool(newer))
 
-        self._worker.offer(Job("probe", ask, keep=False))
+        if not self._worker.offer(Job("probe", ask, keep=False)):
+            told(None)
 
     def _fill(self, gap: Gap) -> None:
         start, found = gap.first_id, 0

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from shared.exchange.binance.endpoints import MAX_STREAMS, ConnectionPlan, plan_connections, stream_name
 from shared.market.model import Market
@@ -15,9 +16,14 @@ from streamer.backoff import AttemptBudget
 from streamer.connection import Connector, OnMessages
 from streamer.session import Session
 from streamer.supervisor import Supervisor
-from streamer.watchdog import Watchdog
+from streamer.watchdog import EVERYTHING, Silence, Watchdog
 
 logger = logging.getLogger(__name__)
+
+
+ANSWER_S = 0.5  # an answer that takes longer does not count: the connection is replaced
+GUESS_S = 300.0  # without an answer a connection is replaced so often, or when it has fallen silent anew
+Ask = Callable[[str, Callable[[bool | None], None]], None]
 
 
 @dataclass(slots=True)
@@ -28,12 +34,18 @@ class Line:
     watchdog: Watchdog
     symbols: tuple[str, ...]
     carrying: asyncio.Task[None] | None = None
+    asked: tuple[Silence, float] | None = None  # what REST is being asked about, and since when
+    heard: int = 0  # messages when REST last told that the market trades and the connection is deaf
+    deaf: bool = False
+    guessed: tuple[float, int] = (-GUESS_S, -1)  # when it was replaced without an answer, and its messages then
+    excused: int = -1  # messages when REST last told that the market itself is silent
 
 
 class Lines:
     """Everything runs on the event loop, but counts may be read from any thread.
 
-    `on_break` is told the symbols of a connection that ended: they may miss trades that no id has shown yet.
+    `on_break` is told the symbols of a connection that ended: they may miss trades that no id has shown yet. `ask` asks
+    REST whether a symbol has traded since its position: a silence that the exchange confirms replaces no connection.
     """
 
     def __init__(
@@ -42,11 +54,13 @@ class Lines:
         connector: Connector,
         on_messages: OnMessages,
         on_break: Callable[[Iterable[str]], None],
+        ask: Ask,
     ) -> None:
         self._settings = settings
         self._connector = connector
         self._on_messages = on_messages
         self._on_break = on_break
+        self._ask = ask
         self._attempts = AttemptBudget()  # the exchange counts attempts by address, so all connections share one
         self._tasks: asyncio.TaskGroup | None = None
         self._lines: list[Line] = []  # replaced, never changed: other threads look at it
@@ -125,13 +139,45 @@ class Lines:
             supervisor, watchdog = line.supervisor, line.watchdog
             if supervisor.state != "live":
                 watchdog.replaced(now_s)
+                line.asked = None
                 continue
-            silence = watchdog.look({symbol: activity.get(symbol, 0) for symbol in line.symbols}, now_s)
+            counts = {symbol: activity.get(symbol, 0) for symbol in line.symbols}
+            heard = sum(counts.values())
+            line.deaf = line.deaf and heard == line.heard
+            if line.asked is not None:
+                if now_s - line.asked[1] >= ANSWER_S:
+                    self._answered(line, line.asked, heard, None)
+                continue
+            silence = watchdog.look(counts, now_s)
             if silence is not None:
-                silent_s = round(silence.silent_s, 1)
-                logger.warning("stream_silent", extra={"stream": silence.stream, "silent_s": silent_s})
-                supervisor.replace(f"silent: {silence.stream}")
-                watchdog.replaced(now_s)
+                line.asked = asked = (silence, now_s)
+                busiest = max(counts, key=lambda symbol: counts[symbol])
+                name = busiest if silence.stream == EVERYTHING else silence.stream
+                self._ask(name, partial(self._answered, line, asked, heard))
+
+    def _answered(self, line: Line, asked: tuple[Silence, float], heard: int, newer: bool | None) -> None:
+        """The exchange has traded (True), has not (False) or does not say (None) what the line has not brought."""
+        if line.asked is not asked:
+            return  # too late, or the connection is another one
+        line.asked = None
+        silence, now_s = asked[0], time.monotonic()
+        everything = silence.stream == EVERYTHING
+        if newer is None and now_s - line.guessed[0] < GUESS_S and not (everything and heard != line.guessed[1]):
+            return
+        if newer is None:
+            line.guessed = (now_s, heard)
+        if newer is False:
+            line.watchdog.excuse(silence.stream, now_s)
+            if everything:
+                line.excused = heard
+            return
+        silent_s = round(silence.silent_s, 1)
+        logger.warning("stream_silent", extra={"stream": silence.stream, "silent_s": silent_s, "traded": newer})
+        line.supervisor.replace(f"silent: {silence.stream}")
+        line.watchdog.replaced(now_s)
+        if newer:
+            line.watchdog.convict(silence.stream)
+            line.deaf, line.heard = everything, heard
 
     def renew(self, reason: str) -> None:
         """Open the next connections first, then let these go."""
@@ -152,6 +198,11 @@ class Lines:
     def live(self) -> bool:
         """There are connections, and all of them stand."""
         return bool(self._lines) and all(line.supervisor.state == "live" for line in self._lines)
+
+    @property
+    def deaf(self) -> bool:
+        """A connection stands and brings nothing, while the exchange says that there are trades."""
+        return any(line.deaf for line in self._lines)
 
     @property
     def errors(self) -> tuple[str, ...]:

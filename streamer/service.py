@@ -107,7 +107,7 @@ class StreamerService:
         )
         self.backlog = Backlog(self._receive)
         self.past = Past(settings, market_data, clock, self._stopping)
-        self.lines = Lines(settings, self._connector, self.backlog.take, self._broken)
+        self.lines = Lines(settings, self._connector, self.backlog.take, self._broken, self._ask)
         self.lag = LagWatch()
         self.rate = telling.Rate()
         self._heartbeat = telling.Heartbeat(table, clock, self.executor.worker, settings.streamer.heartbeat_seconds)
@@ -181,6 +181,9 @@ class StreamerService:
 
     def _broken(self, symbols: Iterable[str]) -> None:
         self.session.doubt(symbols)
+
+    def _ask(self, symbol: str, told: Callable[[bool | None], None]) -> None:
+        self.executor.ask(self._market, symbol, told)
 
     def _lose(self) -> None:
         if self._lost is not None:

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
+from itertools import pairwise
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -17,6 +18,7 @@ from shared.market.model import Trade
 from streamer import lag
 from streamer.backoff import MAX_ATTEMPTS, AttemptBudget
 from streamer.service import StreamerService
+from streamer.watchdog import Watchdog
 from tests.faults.harness import BURST_AT, Exchange, figure, make_service, stream_through
 from tests.streamer.feed import Feed
 from tests.streamer.streams import frame, settings
@@ -160,12 +162,27 @@ def test_f108_a_silent_market_is_quiet_and_not_broken() -> None:
 
     def during(service: StreamerService, feed: ServedFeed) -> None:
         wait_until(lambda: service.status()["trades"] == 800, 20)
-        time.sleep(8)
-        assert service.status()["state"] in ("quiet", "live")
-        assert feed.clients <= 7  # asked again at ever longer intervals, 5 minutes in the end
+        wait_until(lambda: service.lines._lines[0].excused >= 0, 20)  # REST has said that its last ids have not moved
+        time.sleep(2)
+        assert service.status()["state"] == "quiet"
+        figure(connections=feed.clients, asked=exchange.calls)
+        assert feed.clients == 1
 
-    verdict, _ = stream_through(exchange, base=settings(watchdog_seconds=1.0), during=during)
+    verdict, status = stream_through(exchange, base=settings(watchdog_seconds=1.0), during=during)
     assert verdict.clean, verdict
+    assert status["reconnects"] == 0
+
+
+def test_f108_without_an_answer_a_silence_replaces_the_connection_once_in_5_minutes() -> None:
+    watchdog, now_s, found = Watchdog(5.0, ["A"], 0.0), 0.0, []
+    while now_s < 3600:
+        now_s += 0.25
+        silence = watchdog.look({"A": min(200, int(now_s * 10))}, now_s)
+        if silence is not None:
+            found.append(now_s)
+            watchdog.replaced(now_s)
+    assert 10 < len(found) <= 13  # the first, and one in each 5 minutes
+    assert all(b - a >= 300 for a, b in pairwise(found))
 
 
 @pytest.mark.slow

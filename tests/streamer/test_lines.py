@@ -75,7 +75,9 @@ def names(symbols: Iterable[str]) -> list[str]:
 def carry(symbols: Sequence[str], body: Callable[[FakeExchange, Lines, Session], object]) -> None:
     async def main() -> None:
         exchange = FakeExchange()
-        lines = Lines(settings(), exchange, lambda batch, recv_ms: None, lambda symbols: None)
+        lines = Lines(
+            settings(), exchange, lambda batch, recv_ms: None, lambda symbols: None, lambda symbol, told: None
+        )
         session = Session(settings(), Market.SPOT, symbols, together=True)
         lines.plan(session)
         async with asyncio.timeout(20), asyncio.TaskGroup() as tasks:
