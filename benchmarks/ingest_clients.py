@@ -20,6 +20,7 @@ import struct
 import sys
 import time
 from collections import deque
+from collections.abc import Sequence
 from typing import Any
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
@@ -119,7 +120,7 @@ def ours(meter: Meter, url: str, context: ssl.SSLContext | None) -> None:
             if isinstance(action, EmitSignal) and action.signal.detector is Detector.TRADE_SPIKE:
                 meter.spikes += 1
 
-    def on_messages(batch: list[bytes], recv_ms: int) -> None:
+    def on_messages(batch: Sequence[bytes], recv_ms: int) -> None:
         if meter.began is None:
             meter.took(0)
         actions = session.receive_many(batch, recv_ms)

@@ -107,7 +107,7 @@ class StreamerService:
         )
         self.backlog = Backlog(self._receive)
         self.past = Past(settings, market_data, clock, self._stopping)
-        self.lines = Lines(settings, self._connector, self.backlog.take, self._broken)
+        self.lines = Lines(settings, self._connector, self.backlog.take, self._broken, self._ask)
         self.lag = LagWatch()
         self.rate = telling.Rate()
         self._heartbeat = telling.Heartbeat(table, clock, self.executor.worker, settings.streamer.heartbeat_seconds)
@@ -181,6 +181,9 @@ class StreamerService:
 
     def _broken(self, symbols: Iterable[str]) -> None:
         self.session.doubt(symbols)
+
+    def _ask(self, symbol: str, told: Callable[[bool | None], None]) -> None:
+        self.executor.ask(self._market, symbol, told)
 
     def _lose(self) -> None:
         if self._lost is not None:
@@ -284,7 +287,7 @@ class StreamerService:
     def _enough(self) -> bool:
         return not self.owning or self._stopping.is_set() or self.backlog.full
 
-    def _receive(self, batch: list[bytes], recv_ms: int) -> None:
+    def _receive(self, batch: Sequence[bytes], recv_ms: int) -> None:
         try:
             actions = self.session.receive_many(batch, recv_ms)
         except Exception:  # one message must not stop the others; the count shows that ours is the fault

@@ -26,6 +26,7 @@ def health(service: StreamerService) -> Health:
         messages=service.session.messages,
         connected=service.lines.live,
         errors=service.lines.errors,
+        deaf=service.lines.deaf,
         quiet=service.lines.quiet(time.monotonic()),
     )
 

@@ -91,6 +91,7 @@ def shut_in(folder: Path, words: list[str], env: dict[str, str]) -> subprocess.P
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mount spaces and other users need root")
 @pytest.mark.skipif(any(shutil.which(one) is None for one in TOOLS), reason="needs util-linux")
 def test_it_runs_without_rights_is_healthy_and_stops_cleanly() -> None:
+    """F714: read-only root, uid 10001, no capabilities, no new privileges."""
     import tempfile
 
     now_ms = floor_minute_ms(time.time_ns() // 1_000_000)

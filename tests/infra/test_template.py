@@ -255,6 +255,7 @@ def test_telegram_stands_behind_a_queue_with_a_dead_letter_queue(full: Synth, sy
 
 # --- front door --------------------------------------------------------------------------------------------------
 def test_the_function_address_belongs_to_the_distribution(synth: Synth) -> None:
+    """F706."""
     [url] = [one["Properties"] for one in synth.of("AWS::Lambda::Url").values()]
     assert url["AuthType"] == "AWS_IAM"
     [distribution] = synth.of("AWS::CloudFront::Distribution")

@@ -61,6 +61,7 @@ def test_defaults_are_those_of_the_specification() -> None:
     ],
 )
 def test_bad_files_are_refused_with_their_place(tmp_path: Path, text: str, says: str) -> None:
+    """F604: unknown, repeated and wrong keys, with line or path."""
     with pytest.raises(ConfigurationError) as caught:
         load_settings(write(tmp_path, text), {})
     assert says in str(caught.value)
@@ -68,6 +69,7 @@ def test_bad_files_are_refused_with_their_place(tmp_path: Path, text: str, says:
 
 
 def test_size_is_limited_and_missing_files_are_named(tmp_path: Path) -> None:
+    """F604: size and nesting are bounded before anything is built."""
     with pytest.raises(ConfigurationError, match="may have 65536 at most"):
         load_settings(write(tmp_path, "#" * (MAX_BYTES + 1)), {})
     with pytest.raises(ConfigurationError, match="does not exist"):
