@@ -206,7 +206,8 @@ def _show(report: dict[str, Any], name: Path) -> None:
                 )
     for check in report["look_ahead"]:
         what = "nothing changed" if not check["broken"] else f"CHANGED: {check['broken'][0]}"
-        print(f"look-ahead: {check['file']} cut at {check['cut']}: {check['compared']} signals, {what}")
+        said = ", ".join(f"{name} {count}" for name, count in check["said"].items()) or "no signal"
+        print(f"look-ahead: {check['file']} cut at {check['cut']}: {said}: {what}")
     print(f"\nwritten: {name}.json, {name}.html")
 
 
