@@ -19,8 +19,8 @@ from functions.api_route import NotFound, Request
 from shared.clock import iso_utc
 from shared.detection.reading import Detector
 from shared.errors import UsageError
-from shared.jobs import overview
-from shared.jobs.common import bars_of, features_of, readings_of
+from shared.jobs import charts, overview
+from shared.jobs.common import features_of, readings_of
 from shared.jobs.explain import explain
 from shared.jobs.health import health
 from shared.jobs.order_book import KIND as BOOKS
@@ -89,7 +89,7 @@ def bars(request: Request) -> dict[str, Any]:
     refuse_unknown(request.query, ("market", *SPAN))
     symbol, market = _symbol(request), _market(request)
     span = read_span(request.query, request.now_ms, page=BARS_PAGE)
-    found: list[Bar] = bars_of(request.deps).one(market, symbol, span.start_ms, span.page_end_ms, consistent=False)
+    found: list[Bar] = charts.bars(request.deps.table, market, symbol, span.start_ms, span.page_end_ms)
     return {
         "symbol": symbol,
         "market": market.value,
@@ -109,7 +109,7 @@ def bars(request: Request) -> dict[str, Any]:
 def features(request: Request) -> dict[str, Any]:
     """The sector features: the newest minute of every symbol, or the minutes of one, ascending."""
     settings, stored = request.deps.settings, features_of(request.deps)
-    universe = Universe(settings.benchmark_symbol, settings.sectors)
+    universe = universe_at(request.deps, request.now_ms)
     windows = settings.sector.windows
     answer: dict[str, Any] = {
         "time": None,

@@ -4,7 +4,7 @@
   const NAMES = {
     volume_spike: ["V", "volume spike"], trade_spike: ["T", "trade spike"], order_book_imbalance: ["O", "order book"],
     sector_initiator: ["I", "sector initiator"], sector_diffusion: ["D", "sector diffusion"],
-    window_anomaly: ["W", "window anomaly"], pump: ["P", "pump"], system: ["S", "system"],
+    market_wide: ["M", "market-wide move"], window_anomaly: ["W", "window anomaly"], pump: ["P", "pump"], system: ["S", "system"],
   };
   const WHY = {
     gate: "not rare enough", learning: "still learning what is rare", cooldown: "cooldown", burst: "same burst",
@@ -371,7 +371,7 @@
   const brief = (one) => {
     const v = one.values || {};
     const said = { trade_spike: () => num(v.ratio, 1) + "x the mean size", volume_spike: () => num(v.ratio, 1) + "x the mean volume", order_book_imbalance: () => "imbalance " + num(v.obi),
-      sector_initiator: () => "ER " + num(v.z_excess_return, 1) + "σ, volume " + num(v.z_volume, 1) + "σ, " + v.status, sector_diffusion: () => v.followers_count + " followers", window_anomaly: () => "score " + num(v.score, 3) }[one.detector];
+      sector_initiator: () => "ER " + num(v.z_excess_return, 1) + "σ, volume " + num(v.z_volume, 1) + "σ, " + v.status, sector_diffusion: () => v.followers_count + " followers", market_wide: () => v.moved + " of " + v.symbols + " symbols", window_anomaly: () => "score " + num(v.score, 3) }[one.detector];
     return called(one.detector) + (said ? ": " + said() : v.message ? ": " + v.message : "");
   };
 
