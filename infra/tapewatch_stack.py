@@ -186,10 +186,11 @@ class TapewatchStack(Stack):
             allow_secret(self, role, "alerts.telegram.bot_token", self.settings.alerts.telegram.bot_token)
 
     def _front_door(self) -> None:
-        FrontDoor(
+        door = FrontDoor(
             self,
             "FrontDoor",
             table=self.data.table,
+            bucket=self.data.bucket,
             code=self.parts.functions,
             page_code=self.parts.page,
             page_version=self.parts.page_version,
@@ -199,11 +200,14 @@ class TapewatchStack(Stack):
             dead_letters=self.dead_letters,
             token_sha256=None if self.settings.api.open_reads else self.parts.token_sha256,
         )
+        # The day's digest names its report's address.
+        address = f"https://{door.distribution.domain_name}"
+        self.functions["report"].function.add_environment(variable("api.public_url"), address)
 
     def _api_env(self) -> dict[str, str]:
-        """The API reads the table and nothing else; told of the queue, it does not look for Telegram's token."""
-        names = (variable("storage.table_name"), variable("aws.telegram_queue_url"))
-        return {name: self.variables[name] for name in names if name in self.variables}
+        """The API reads the table and the reports; told of the queue, it does not look for Telegram's token."""
+        names = ("storage.table_name", "storage.bucket_name", "aws.telegram_queue_url")
+        return {name: self.variables[name] for name in map(variable, names) if name in self.variables}
 
 
 def retention(days: int) -> logs.RetentionDays:

@@ -138,7 +138,12 @@ def test_every_read_of_the_api_is_within_its_own_rights(world: tuple[Deployment,
     made, over, _ = world
     name = made.environment("report")["TAPEWATCH_STORAGE__TABLE_NAME"]
     url = made.environment("sector")["TAPEWATCH_AWS__TELEGRAM_QUEUE_URL"]
-    deployed_env = {"TAPEWATCH_STORAGE__TABLE_NAME": name, "TAPEWATCH_AWS__TELEGRAM_QUEUE_URL": url}
+    bucket = made.environment("report")["TAPEWATCH_STORAGE__BUCKET_NAME"]
+    deployed_env = {
+        "TAPEWATCH_STORAGE__TABLE_NAME": name,
+        "TAPEWATCH_STORAGE__BUCKET_NAME": bucket,
+        "TAPEWATCH_AWS__TELEGRAM_QUEUE_URL": url,
+    }
     told = made.roles["api"][0].resources
     [function] = [one["Properties"] for one in told.values() if one["Type"] == "AWS::Lambda::Function"
                   and one["Properties"]["Handler"] == "functions.api.lambda_handler"]  # fmt: skip
