@@ -19,7 +19,7 @@ from pathlib import Path
 
 import msgspec
 
-from infra.python313 import python_313
+from infra.python313 import fetch_python_313, python_313
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 
@@ -120,7 +120,7 @@ def content_digest(archive: Path) -> str:
 
 
 def _bundle(name: str, sources: dict[str, bytes], lock: Path | None, platform: str, python: str) -> Path:
-    compiler = python_313() if python == PYTHON else sys.executable
+    compiler = python_313() or fetch_python_313() if python == PYTHON else sys.executable
     inputs = {
         **sources,
         "\0lock": lock.read_bytes() if lock else b"",
@@ -141,7 +141,10 @@ def _bundle(name: str, sources: dict[str, bytes], lock: Path | None, platform: s
             (folder / path).parent.mkdir(parents=True, exist_ok=True)
             (folder / path).write_bytes(body)
         if compiler is None:
-            say("no Python 3.13 on this machine: the bundle has no bytecode, so functions start more slowly")
+            say(
+                f"the bundle {name} has no bytecode, so its functions take about 0.4 s longer to start: there is no "
+                "Python 3.13 on this machine, and uv could not fetch one; install one and deploy again"
+            )
         else:
             _compile(compiler, folder)
         made = Path(temporary) / "bundle.zip"

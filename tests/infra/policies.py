@@ -16,6 +16,8 @@ _ARNS = {
     "AWS::Events::EventBus": "events:{r}:{a}:event-bus/{n}",
     "AWS::Lambda::Function": "lambda:{r}:{a}:function:{n}",
     "AWS::Logs::LogGroup": "logs:{r}:{a}:log-group:{n}:*",
+    "AWS::ECR::Repository": "ecr:{r}:{a}:repository/{n}",
+    "AWS::CodeBuild::Project": "codebuild:{r}:{a}:project/{n}",
     "AWS::IAM::Role": "iam::{a}:role/{n}",
 }
 

@@ -15,7 +15,7 @@ from aws_cdk import aws_lambda as lambda_
 from aws_cdk.assertions import Template
 
 from infra.app import build, context, effective
-from infra.tapewatch_stack import Parts
+from infra.tapewatch_stack import ImageSource, Parts
 from shared.settings import Settings
 
 TOKEN_SHA256 = "ab" * 32
@@ -54,15 +54,19 @@ class Synth:
         return dict(self.main.find_resources(kind))
 
 
-def parts(code_folder: Path) -> Parts:
+def parts(code_folder: Path, *, in_account: bool = False) -> Parts:
+    """Return stand-ins; with `in_account` the image is built in the account."""
     code_folder.mkdir(exist_ok=True)
     (code_folder / "index.py").write_text("")
     code = lambda_.Code.from_asset(str(code_folder))
-    return Parts(code, code, "1", ecs.ContainerImage.from_registry("example/streamer:1"), TOKEN_SHA256)
+    image: ecs.ContainerImage | ImageSource = ecs.ContainerImage.from_registry("example/streamer:1")
+    if in_account:
+        image = ImageSource(code_folder, "0123456789abcdef", code)
+    return Parts(code, code, "1", image, TOKEN_SHA256)
 
 
-def make_synth(settings: Settings, code_folder: Path, region: str | None = None) -> Synth:
+def make_synth(settings: Settings, code_folder: Path, region: str | None = None, *, in_account: bool = False) -> Synth:
     settings, notes = effective(settings, region)
     app = App(context=context(), analytics_reporting=False)
-    data, main = build(app, settings, parts(code_folder), notes)
+    data, main = build(app, settings, parts(code_folder, in_account=in_account), notes)
     return Synth(Template.from_stack(data), Template.from_stack(main), app)

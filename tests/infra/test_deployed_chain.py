@@ -22,6 +22,7 @@ from local.exchange.scenarios import sector_shot, trade_spike
 from local.exchange.server import LocalExchange
 from local.telegram import CHAT, FakeTelegram
 from shared.clock import HOUR_MS, MINUTE_MS, SystemClock, floor_minute_ms, iso_utc, parse_utc_ms
+from shared.secrets import read_secret
 from shared.settings_loader import parse_settings
 from streamer.bootstrap import production_service
 from tests.fakes import FakeContext
@@ -47,7 +48,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment
     made_of = make_synth(parse_settings({**TREE, "api": {"enabled": False}}), folder / "code").both
     now_ms = floor_minute_ms(time.time_ns() // 1_000_000)
     plan = sector_shot("Privacy", "ZECUSDT", now_ms - MINUTE_MS, "UP", confirmed=True)
-    plan += [trade_spike("BTCUSDT", now_ms + seconds * 1000) for seconds in range(10, 600, 4)]
+    plan += [trade_spike("BTCUSDT", now_ms + seconds * 1000) for seconds in range(10, 3000, 5)]
     exchange = LocalExchange(SimulatedMarket(seed=3, start_ms=now_ms - HOUR_MS, plan=plan), SystemClock())
     exchange.start()
     telegram = FakeTelegram().start()
@@ -99,39 +100,6 @@ def test_a_sector_event_comes_out_of_the_subscribed_queue_once(world: tuple[Depl
     assert {call.function for call in made.calls} == {"kline_bars", "features", "sector"}
     assert received() == []
     assert made.refused() == []
-
-
-def test_the_streamer_acts_within_its_own_rights(world: tuple[Deployment, dict[str, str], int]) -> None:
-    made, over, _ = world
-    fast = {
-        "TAPEWATCH_AWS__REGION": REGION,
-        "TAPEWATCH_WINDOW_ANOMALY__WINDOW_SECONDS": "2",
-        "TAPEWATCH_STREAMER__FLUSH_SECONDS": "1",
-        "TAPEWATCH_STREAMER__HEARTBEAT_SECONDS": "1",
-        "TAPEWATCH_STREAMER__WARMUP_TRADES": "false",
-    }
-    made.calls.clear()
-    with made.acting("streamer"):
-        service = production_service({**made.task_environment(), **over, **fast})
-        service.run_in_thread()
-        ends_s = time.monotonic() + 60
-        wanted = {"dynamodb:PutItem", "dynamodb:ConditionCheckItem", "sqs:SendMessage", "ssm:GetParameter"}
-        while time.monotonic() < ends_s and not wanted <= {a for call in made.calls for a, _ in call.rights}:
-            time.sleep(0.2)
-        assert service.stop(20)
-    called = {action for call in made.calls for action, _ in call.rights}
-    assert wanted <= called, called
-    assert made.refused() == []
-    own = made.resolver.statements(made.task_role())
-    table = next(resource for call in made.calls for a, resource in call.rights if a == "dynamodb:PutItem")
-    for action, resource in (
-        ("dynamodb:DeleteTable", table),
-        ("dynamodb:PutItem", arn_of("AWS::DynamoDB::Table", "other")),
-        ("sns:Publish", arn_of("AWS::SNS::Topic", "foreign")),
-        ("ssm:GetParameter", f"arn:aws:ssm:{REGION}:123456789012:parameter/other"),
-        ("s3:GetObject", "arn:aws:s3:::reports/x"),
-    ):
-        assert not allowed(own, action, resource), action
 
 
 def test_every_read_of_the_api_is_within_its_own_rights(world: tuple[Deployment, dict[str, str], int]) -> None:
@@ -191,3 +159,41 @@ def test_the_telegram_sender_acts_within_its_own_rights(world: tuple[Deployment,
         assert allowed(resolver.statements(role), action, queue)
     assert not allowed(resolver.statements(role), "sns:Publish", arn_of("AWS::SNS::Topic", "foreign"))
     assert json.loads(records[0]["body"])
+
+
+def test_the_streamer_acts_within_its_own_rights(world: tuple[Deployment, dict[str, str], int]) -> None:
+    made, over, _ = world
+    fast = {
+        "TAPEWATCH_AWS__REGION": REGION,
+        "TAPEWATCH_WINDOW_ANOMALY__WINDOW_SECONDS": "2",
+        "TAPEWATCH_STREAMER__FLUSH_SECONDS": "1",
+        "TAPEWATCH_STREAMER__HEARTBEAT_SECONDS": "1",
+        "TAPEWATCH_STREAMER__WARMUP_TRADES": "false",
+        "TAPEWATCH_TRADE_SPIKE__WINDOW_TRADES": "20",
+        "TAPEWATCH_TRADE_SPIKE__ALERT_RARITY_MAX": "1",
+        "TAPEWATCH_TRADE_SPIKE__ALERT_RECORD_HOURS": "0",
+        "TAPEWATCH_ALERTS__TELEGRAM__COMMANDS": "false",  # their reader would live on beyond this test
+    }
+    made.calls.clear()
+    with made.acting("streamer"):
+        service = production_service({**made.task_environment(), **over, **fast})
+        read_secret(TOKEN, "alerts.telegram.bot_token", region=REGION)  # what the commands' reader does first
+        service.run_in_thread()
+        ends_s = time.monotonic() + 60
+        wanted = {"dynamodb:PutItem", "dynamodb:ConditionCheckItem", "sqs:SendMessage", "ssm:GetParameter"}
+        while time.monotonic() < ends_s and not wanted <= {a for call in made.calls for a, _ in call.rights}:
+            time.sleep(0.2)
+        assert service.stop(20)
+    called = {action for call in made.calls for action, _ in call.rights}
+    assert wanted <= called, called
+    assert made.refused() == []
+    own = made.resolver.statements(made.task_role())
+    table = next(resource for call in made.calls for a, resource in call.rights if a == "dynamodb:PutItem")
+    for action, resource in (
+        ("dynamodb:DeleteTable", table),
+        ("dynamodb:PutItem", arn_of("AWS::DynamoDB::Table", "other")),
+        ("sns:Publish", arn_of("AWS::SNS::Topic", "foreign")),
+        ("ssm:GetParameter", f"arn:aws:ssm:{REGION}:123456789012:parameter/other"),
+        ("s3:GetObject", "arn:aws:s3:::reports/x"),
+    ):
+        assert not allowed(own, action, resource), action

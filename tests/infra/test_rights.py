@@ -146,7 +146,8 @@ app = App(context=context(), outdir=sys.argv[1], analytics_reporting=False)
 folder = Path(sys.argv[1]).parent / "code"
 if sys.argv[3:]:
     infra.app.acknowledge_all = lambda *words: None
-build(app, parse_settings(FULL if sys.argv[2] == "full" else {}), parts(folder))
+settings = parse_settings(FULL if sys.argv[2] == "full" else {})
+build(app, settings, parts(folder, in_account=sys.argv[2] == "built in the account"))
 Validations.of(app).add_plugins(AwsSolutionsChecks(app), ServerlessChecks(app))
 app.synth()
 """
@@ -160,7 +161,7 @@ def nag(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("which", ["default", "full"])
+@pytest.mark.parametrize("which", ["default", "full", "built in the account"])
 def test_cdk_nag_finds_no_unaccepted_error_and_cfn_lint_none(which: str, tmp_path: Path) -> None:
     done = nag(tmp_path / "out", which)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
