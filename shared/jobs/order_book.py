@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.detection.order_book import OrderBookReading, OrderBookRule, read_order_book
 from shared.detection.reading import Signal
-from shared.jobs.common import beat, readings_of, spot_symbols, tell
+from shared.jobs.common import beat, note_trouble, readings_of, spot_symbols, tell
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import Asked, ask_each
 from shared.market.model import Market
@@ -16,7 +16,7 @@ from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.signals import decode_signal, encode_signal
 
 KIND = "order_book"
-_CHECKPOINT = "order-book"
+COMPONENT = _CHECKPOINT = "order-book"
 _ATTEMPTS = 5
 
 
@@ -96,7 +96,9 @@ def _finish(
         readings_of(deps).put(KIND, sample_ms, rows)
     told = tell(deps, signals)
     if rows or not symbols:  # samples without any answer are silence, whatever the reason
-        beat(deps, "order-book", {"minute_ms": sample_ms, "readings": len(rows), "failed": len(asked.failed)})
+        beat(deps, COMPONENT, {"minute_ms": sample_ms, "readings": len(rows), "failed": len(asked.failed)})
+    else:
+        note_trouble(deps, COMPONENT, Market.SPOT, asked)
     return OrderBookReport(
         sample_ms=sample_ms,
         symbols=symbols,

@@ -94,6 +94,15 @@ def heartbeat_key(component: str) -> Key:
     return heartbeats_partition(), word(component)
 
 
+def troubles_partition() -> str:
+    """One item per component that was without data: why."""
+    return "TROUBLES"
+
+
+def trouble_key(component: str) -> Key:
+    return troubles_partition(), word(component)
+
+
 def not_before_key(host: str) -> Key:
     """The instant before which an exchange's host must not be called."""
     return "NOT_BEFORE", word(host)
