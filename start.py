@@ -9,6 +9,7 @@
     python3 start.py lock          write the lock files anew from pyproject.toml (needs uv)
     python3 start.py COMMAND ...   any other tapewatch command
 
+Where there is a C compiler, the streamer's loop in C is built too (TAPEWATCH_NATIVE=0 leaves it out).
 Everything lands in the folder .venv beside this file (TAPEWATCH_VENV names another). With `uv` on the PATH it is used;
 else venv and pip. The lock files carry hashes and no addresses, so both installers fetch the very same packages.
 """
@@ -69,6 +70,8 @@ def main() -> int:
         set_up(level)
     except subprocess.CalledProcessError as exc:
         return fail(f"setting up failed in: {' '.join(map(str, exc.cmd))}\nIts own message stands above.")
+    if level != "aws":
+        build_native()
     if words[0] == "setup":
         return 0
     if words[0] == "test":
@@ -100,6 +103,30 @@ def set_up(level: str) -> None:
         check([*pip, "--require-hashes", "-r", lock_file])
         check([*pip, "--no-deps", "--no-build-isolation", "-e", ROOT])
     stamp(level).write_text(wanted)
+
+
+def build_native() -> None:
+    """Compile the streamer's loop in C where that can be done; without it everything works, only slower.
+
+    Tried once for each state of the sources, the Python and the compiler; a failure is one line.
+    """
+    if os.environ.get("TAPEWATCH_NATIVE") == "0":
+        return
+    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+    parts = [path.read_bytes() for path in sorted((ROOT / "native").glob("*"))]
+    parts += [(ROOT / "streamer" / "native.py").read_bytes(), str((compiler, VENV, sys.version)).encode()]
+    wanted, marker = hashlib.sha256(b"\0".join(parts)).hexdigest(), VENV / ".tapewatch-native"
+    said = marker.read_text().split() if marker.is_file() else []
+    # Second word: the library that was made, or a dash for a failure that need not be tried again.
+    if said[:1] == [wanted] and len(said) == 2 and (said[1] == "-" or (ROOT / "streamer" / said[1]).is_file()):
+        return
+    done = subprocess.run(
+        [PYTHON, ROOT / "streamer" / "native.py"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    last = (done.stderr.strip().splitlines() or ["no word"])[-1]
+    if done.returncode:
+        say(f"The trade loop in C was {last}. Everything works without it, at half the speed.")
+    marker.write_text(f"{wanted} {'-' if done.returncode else last.split()[-1]}")
 
 
 def has_pip() -> bool:

@@ -27,7 +27,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from benchmarks.metered_table import MeteredTable
+from benchmarks.metered import MeteredTable
 from infra.jobs import WATCHED_FOR_ERRORS, jobs
 from infra.pace import paced
 from shared.clock import MINUTE_MS, SystemClock, floor_minute_ms, iso_utc

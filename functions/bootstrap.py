@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from shared.clock import SystemClock
@@ -14,6 +14,7 @@ from shared.settings_loader import load_settings
 
 if TYPE_CHECKING:
     from mypy_boto3_events import EventBridgeClient
+    from mypy_boto3_sqs import SQSClient
 
 EVENT_SOURCE = "tapewatch"
 
@@ -62,6 +63,11 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
     )
     drawing = Drawing(table, market_data, settings.storage.retention_days)
     channels += messengers(settings, clock, table, picture=drawing.png)
+    dead_letters = None
+    if settings.aws.dead_letter_urls:
+        dead_letters = queue_depth(
+            lambda: boto3.client("sqs", region_name=region, config=config), settings.aws.dead_letter_urls
+        )
     objects = None
     if settings.storage.bucket_name:
         objects = S3Objects(boto3.client("s3", region_name=region, config=config), settings.storage.bucket_name)
@@ -72,10 +78,33 @@ def production_dependencies(environ: Mapping[str, str] | None = None) -> Depende
         alerts=AlertService.on_table(table, channels, settings, clock, lanes=Threads()),
         clock=clock,
         objects=objects,
+        dead_letters=dead_letters,
         emit=event_bridge(
             lambda: boto3.client("events", region_name=region, config=config), settings.aws.event_bus or "default"
         ),
     )
+
+
+def queue_depth(client: Callable[[], SQSClient], urls: Sequence[str]) -> Callable[[], int]:
+    """Return a count of the messages in some queues, those in flight included; its client is built when first asked.
+
+    Raises, when called, StorageUnavailable: a queue did not say.
+    """
+    built: list[SQSClient] = []
+    asked: list[Any] = ["ApproximateNumberOfMessages", "ApproximateNumberOfMessagesNotVisible"]
+
+    def count() -> int:
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not built:
+            built.append(client())
+        try:
+            answers = [built[0].get_queue_attributes(QueueUrl=url, AttributeNames=asked) for url in urls]
+        except (BotoCoreError, ClientError) as exc:
+            raise StorageUnavailable(f"a dead-letter queue did not answer: {type(exc).__name__}") from exc
+        return sum(int(number) for answer in answers for number in answer["Attributes"].values())
+
+    return count
 
 
 def event_bridge(client: Callable[[], EventBridgeClient], bus: str = "default") -> Emit:

@@ -11,6 +11,7 @@ from functions.events import Trigger, read_trigger
 from shared.errors import TapewatchError
 from shared.jobs.deps import Dependencies
 from shared.observability import in_lambda, make_logger, publish
+from shared.storage.failures import FailureRepository
 
 T = TypeVar("T")
 Handler = Callable[[Any, Any], dict[str, Any]]
@@ -37,8 +38,18 @@ def once(build: Callable[[], T]) -> Callable[[], T]:
     return get
 
 
-def job_handler(name: str, dependencies: Callable[[], Dependencies], work: Work, *, log_report: bool = True) -> Handler:
-    """Return a Lambda handler around one job; `log_report` False keeps a large answer out of the log.
+def job_handler(
+    name: str,
+    dependencies: Callable[[], Dependencies],
+    work: Work,
+    *,
+    log_report: bool = True,
+    writes: bool = True,
+) -> Handler:
+    """Return a Lambda handler around one job.
+
+    `log_report` False keeps a large answer out of the log; a job whose role may not write (`writes` False) leaves no
+    note of a failure.
 
     Errors are logged once, with their code, and raised: the schedule's retry and its dead-letter queue see them.
     """
@@ -53,6 +64,12 @@ def job_handler(name: str, dependencies: Callable[[], Dependencies], work: Work,
             settle(deps, seconds_left(context))
         except TapewatchError as exc:
             logger.error("job_failed", extra={"job": name, "code": exc.code, "reason": str(exc)})
+            if writes:
+                note_failure(get, name, exc.code)
+            raise
+        except Exception as exc:
+            if writes:
+                note_failure(get, name, type(exc).__name__)
             raise
         answer = asdict(report)
         publish(_counts(answer))
@@ -64,6 +81,15 @@ def job_handler(name: str, dependencies: Callable[[], Dependencies], work: Work,
         return answer
 
     return handle
+
+
+def note_failure(get: Callable[[], Dependencies], name: str, code: str) -> None:
+    """Leave a note for the watchdog; where even that fails, a missed minute or a dead letter tells of it."""
+    try:
+        deps = get()
+        FailureRepository(deps.table).note(name, deps.clock.now_ms(), code)
+    except TapewatchError as exc:
+        logger.warning("failure_not_noted", extra={"job": name, "reason": str(exc)})
 
 
 def settle(deps: Dependencies, seconds: float | None) -> None:
@@ -81,11 +107,10 @@ def seconds_left(context: Any) -> float | None:
 def _counts(answer: Mapping[str, Any]) -> dict[str, int]:
     """Pick the documented metrics out of a report: the fields have the same meaning in every one."""
     counts = {
-        "StreamerDataAgeSeconds": answer.get("streamer_data_age_s"),
+        "Trouble": answer.get("trouble"),
         "SymbolsFailed": len(answer["failed"]) if isinstance(answer.get("failed"), Mapping) else None,
         "AlertsMade": answer.get("alerts"),
         "DeliveriesFailed": answer.get("deliveries_failed"),
-        "ComponentsSilent": len(answer["silent"]) if isinstance(answer.get("silent"), list | tuple) else None,
         "ExchangeRefusals": 1 if answer.get("refused") else None,
     }
     return {name: value for name, value in counts.items() if isinstance(value, int)}

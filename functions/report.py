@@ -45,7 +45,7 @@ def make_handler(dependencies: Callable[[], Dependencies]) -> Handler:
             deps.objects.put(page, render(answer, charts).encode())
         return ReportAnswer(name, page, answer)
 
-    return job_handler("report", dependencies, work, log_report=False)
+    return job_handler("report", dependencies, work, log_report=False, writes=False)
 
 
 lambda_handler = make_handler(production_dependencies)

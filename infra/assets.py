@@ -14,6 +14,7 @@ import sys
 import tempfile
 import zipfile
 from collections.abc import Iterable, Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import msgspec
@@ -62,7 +63,8 @@ def image_folder(settings: Settings) -> Path:
     """Return the folder that the streamer's image is built from: the Dockerfile and exactly what it copies."""
     files = {
         **tree(ROOT / "shared", "shared"),
-        **tree(ROOT / "streamer", "streamer", leave_out=("Dockerfile",)),
+        **tree(ROOT / "streamer", "streamer", leave_out=("Dockerfile", "_hotloop*")),
+        **tree(ROOT / "native", "native"),
         "requirements.lock": (ROOT / "requirements-streamer.lock").read_bytes(),
         "tapewatch.yaml": settings_file(settings),
         "Dockerfile": (ROOT / "streamer" / "Dockerfile").read_bytes(),
@@ -86,12 +88,12 @@ def settings_file(settings: Settings) -> bytes:
 
 
 def tree(folder: Path, prefix: str, leave_out: tuple[str, ...] = ()) -> dict[str, bytes]:
-    """Read a folder's files; bytecode of this machine and hidden files stay behind."""
+    """Read a folder's files; bytecode of this machine, hidden files and those named (a pattern may) stay behind."""
     found = {}
     for path in sorted(folder.rglob("*")):
         parts = path.relative_to(folder).parts
         hidden = any(part.startswith(".") or part == "__pycache__" for part in parts)
-        if path.is_file() and not hidden and path.name not in leave_out:
+        if path.is_file() and not hidden and not any(fnmatch(part, one) for part in parts for one in leave_out):
             found["/".join((prefix, *parts))] = path.read_bytes()
     return found
 

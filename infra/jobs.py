@@ -9,9 +9,6 @@ from shared.settings import Settings
 
 BARS_STORED, FEATURES_STORED, BACKFILL_WANTED = "bars.stored", "features.stored", "backfill.wanted"
 MANY_SYMBOLS = 50
-WATCHED_FOR_ERRORS = ("volume-spike", "order-book", "sector", "redelivery")
-"""Each metric of an alarm is paid for, so only these: a chain that breaks earlier does not reach `sector`, whose data
-are then missing, and the watchdog's absence is an alarm of its own."""
 
 
 class Right(Flag):
@@ -94,3 +91,12 @@ def jobs(settings: Settings) -> tuple[Job, ...]:
         Job("report", Right.READ | Right.STORE, cron="5 0 * * ? *", memory_mb=512, timeout_s=300),
     ]
     return tuple(found)
+
+
+def canary(known: tuple[Job, ...]) -> Job:
+    """Return the job that is throttled first when the account's concurrency is used up: each minute, nothing reserved.
+
+    Where every one has a reserved copy, the watchdog stands for them.
+    """
+    free = [job for job in known if job.every_minutes == 1 and not job.alone]
+    return free[0] if free else next(job for job in known if job.name == "watchdog")

@@ -20,7 +20,7 @@ from infra.constructs.job_function import JobFunction
 from infra.constructs.streamer import Streamer
 from infra.constructs.watching import Watching
 from infra.data_stack import DataStack
-from infra.jobs import WATCHED_FOR_ERRORS, Job, Right, jobs
+from infra.jobs import Job, Right, canary, jobs
 from infra.names import variable
 from infra.rights import allow, allow_emit, allow_publish, allow_reports, allow_secret, allow_table
 from shared.settings import Settings
@@ -71,7 +71,9 @@ class TapewatchStack(Stack):
             self._streamer()
         if settings.api.enabled:
             self._front_door()
-        self.watching.dashboard([one.function for one in self.functions.values()], [self.dead_letters])
+        self.watching.dashboard(
+            [one.function for one in self.functions.values()], [self.dead_letters], self.functions["watchdog"].log
+        )
         CfnOutput(self, "TopicArn", value=self.alerts.topic.topic_arn)
         CfnOutput(self, "BusName", value=self.bus.event_bus_name)
 
@@ -106,11 +108,16 @@ class TapewatchStack(Stack):
         return made
 
     def _watch(self, known: tuple[Job, ...]) -> None:
-        self.watching.minutes()
+        """The watchdog counts what was given up, and one figure of its tells every alarm but one."""
+        self.watching.jobs()
         if self.settings.aws.streamer.enabled:
             self.watching.streamer()
-        self.watching.functions([self.functions[job.name].function for job in known if job.name in WATCHED_FOR_ERRORS])
-        self.watching.dead_letters("DeadLetters", self.dead_letters)
+        self.watching.throttles(self.functions[canary(known).name].function)
+        watchdog = self.functions["watchdog"]
+        queues = [self.dead_letters] if self.telegram is None else [self.dead_letters, self.telegram.dead_letters]
+        allow(watchdog.role, ("sqs:GetQueueAttributes",), *(queue.queue_arn for queue in queues))
+        urls = variable("aws.dead_letter_urls")
+        watchdog.function.add_environment(urls, ",".join(queue.queue_url for queue in queues))
 
     def _telegram(self) -> TelegramSender:
         telegram = TelegramSender(
@@ -122,7 +129,6 @@ class TapewatchStack(Stack):
             log_days=self.log_days,
         )
         allow_table(telegram.sender.role, self.data.table, write=True)
-        self.watching.dead_letters("TelegramDeadLetters", telegram.dead_letters)
         self.variables[variable("aws.telegram_queue_url")] = telegram.queue.queue_url
         return telegram
 

@@ -346,7 +346,8 @@ PyMODINIT_FUNC PyInit__hotloop(void) {
     PyObject *module = PyModule_Create(&MODULE);
     if (!module) return NULL;
     Py_INCREF(&FeedType);
-    if (PyModule_AddObject(module, "Feed", (PyObject *)&FeedType) < 0) {
+    if (PyModule_AddStringConstant(module, "SOURCES", SOURCES) < 0 ||
+        PyModule_AddObject(module, "Feed", (PyObject *)&FeedType) < 0) {
         Py_DECREF(&FeedType);
         Py_DECREF(module);
         return NULL;

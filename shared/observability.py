@@ -10,6 +10,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping
+from enum import IntFlag
 from typing import TextIO
 
 from aws_lambda_powertools import Logger
@@ -19,18 +20,27 @@ NAMESPACE = "Tapewatch"
 SERVICE = "tapewatch"
 
 METRICS: Mapping[str, str] = {
-    "StreamerDataAgeSeconds": "age of the newest trade that the slowest streamer has seen, as the watchdog finds it",
+    "Trouble": "what the watchdog finds wrong, as a sum of powers of two that every alarm looks at; 0: nothing",
     "SymbolsFailed": "symbols without a usable answer; the log line names each with its reason",
     "AlertsMade": "signals that became an alert",
     "DeliveriesFailed": "deliveries that a channel did not take in a redelivery run",
-    "ComponentsSilent": "components that the watchdog found silent",
     "ExchangeRefusals": "runs in which the exchange refused every symbol (403, 418, 451)",
 }
-"""Every metric that exists: a count per run, or seconds where the name says so."""
+"""Every metric that exists: a count per run, and the watchdog's sum."""
 
-ALWAYS = frozenset({"StreamerDataAgeSeconds", "ComponentsSilent"})
-"""Published even when 0, because an alarm takes their absence for trouble. The others cost nothing while nothing
+ALWAYS = frozenset({"Trouble"})
+"""Published even when 0, because the alarms take its absence for trouble. The others cost nothing while nothing
 happens: CloudWatch charges a metric by the hours in which it is sent."""
+
+
+class Trouble(IntFlag):
+    """The figure is the sum of what is wrong; every alarm looks at one of these. Never change a number."""
+
+    STREAMER_SILENT = 1
+    FEED_LAG = 2
+    MINUTE_MISSED = 4
+    FUNCTION_ERRORS = 8
+    DEAD_LETTERS = 16
 
 
 def make_logger(stream: TextIO | None = None) -> Logger:
@@ -60,6 +70,5 @@ def publish(counts: Mapping[str, int | float], stream: TextIO | None = None) -> 
         return
     metrics = EphemeralMetrics(namespace=NAMESPACE, service=SERVICE)
     for name, value in told.items():
-        unit = MetricUnit.Seconds if name.endswith("Seconds") else MetricUnit.Count
-        metrics.add_metric(name=name, unit=unit, value=value)
+        metrics.add_metric(name=name, unit=MetricUnit.Count, value=value)
     print(json.dumps(metrics.serialize_metric_set(), separators=(",", ":")), file=stream or sys.stderr, flush=True)

@@ -201,6 +201,7 @@ class StreamerSettings(Section, frozen=True):
     warmup_hours: float = 5.0
     heartbeat_seconds: float = 5.0
     lease_seconds: float = 5.0  # a streamer silent for this long is replaced by the one that stands by
+    flush_seconds: float = 0.0  # closed windows are stored at once (0), or together with others after this long
     liquidations: bool = True  # sum the futures' forced orders by minute, for the sector detector
     shards: int = 1
     shard_index: int = 0
@@ -236,6 +237,7 @@ class AwsSettings(Section, frozen=True):
     stack_name: str = "Tapewatch"
     event_bus: str | None = None  # set by the deployment; none: the account's default bus
     telegram_queue_url: str | None = None  # set by the deployment
+    dead_letter_urls: tuple[str, ...] = ()  # set by the deployment: the queues of what was given up
     subscriptions: tuple[AwsSubscription, ...] = ()
     alarm_emails: tuple[str, ...] = ()
     log_retention_days: int = 14
@@ -395,6 +397,8 @@ def check(settings: Settings) -> None:
         refuse("api.port", f"must lie in 0..65535, is {settings.api.port}")
     _check_aws(settings, refuse)
     positive("streamer.shards", settings.streamer.shards)
+    if not 0 <= settings.streamer.flush_seconds <= 600:
+        refuse("streamer.flush_seconds", f"must lie in 0..600, is {settings.streamer.flush_seconds}")
     if not 1 <= settings.streamer.lease_seconds <= 300:
         refuse("streamer.lease_seconds", f"must lie in 1..300, is {settings.streamer.lease_seconds}")
     if not 0 <= settings.streamer.shard_index < settings.streamer.shards:

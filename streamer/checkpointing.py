@@ -101,9 +101,10 @@ class Checkpoints:
         Raises:
             StorageUnavailable: ask again.
         """
-        by_symbol: dict[str, list[Item]] = {symbol: [] for symbol in snapshots}
+        judged: dict[str, list[WindowVerdict]] = {symbol: [] for symbol in snapshots}
         for verdict in verdicts:
-            by_symbol.setdefault(verdict.window.symbol, []).append(self._windows.item(verdict))
+            judged.setdefault(verdict.window.symbol, []).append(verdict)
+        by_symbol = {symbol: self._windows.items(mine) for symbol, mine in judged.items()}
         group: list[Write] = []
         moved: dict[str, int] = {}
         for symbol, rows in by_symbol.items():

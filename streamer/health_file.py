@@ -24,7 +24,8 @@ class HealthFile:
         now_s = time.time()
         if status.get("trades") != self._trades:
             self._trades, self._moved_s = int(status.get("trades") or 0), now_s
-        body = {"written_s": now_s, "moved_s": self._moved_s, "state": status.get("state")}
+        body: dict[str, Any] = {"written_s": now_s, "moved_s": self._moved_s}
+        body |= {name: status.get(name) for name in ("state", "loop")}
         temporary = self._path.with_suffix(".new")
         temporary.write_text(json.dumps(body), encoding="ascii")
         temporary.replace(self._path)  # a reader sees the old one or the new one, never half of one

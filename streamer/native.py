@@ -1,32 +1,40 @@
-"""The optional batch loop in C: found when it was built, left out when it was not.
+"""The batch loop in C: found when it was built, left out when it was not.
 
-    python -m streamer.native      build it (needs a C compiler and Python's headers); says what happened
+    python -m streamer.native      build it (needs a C compiler and Python's headers); says what happened, 1: not built
 
-Everything works without it, and decides the same; with it a message costs a tenth. `TAPEWATCH_NATIVE=0` leaves it out.
+`start.py` does that by itself. Everything works without the loop and decides the same; with it a message costs a
+fraction. `TAPEWATCH_NATIVE=0` leaves it out. A library says which sources it was built from: one that was built from
+others than those that lie here is not used.
 """
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import os
+import shlex
 import shutil
 import subprocess
 import sys
 import sysconfig
 import tempfile
+from functools import cache
 from pathlib import Path
 from typing import Any
 
-_SOURCE = Path(__file__).resolve().parent.parent / "native" / "hotloop.c"
+_FOLDER = Path(__file__).resolve().parent.parent / "native"
 _LIBRARY = Path(__file__).resolve().parent / f"_hotloop{sysconfig.get_config_var('EXT_SUFFIX') or '.so'}"
 
 
 def load() -> Any | None:
-    """Return the `Feed` class, or None: not built, or built by another version of Python or of the source."""
-    if os.environ.get("TAPEWATCH_NATIVE") == "0" or not _LIBRARY.is_file():
+    """Return the extension module, or None: not built, unwanted, or built by another Python or from other sources."""
+    return None if os.environ.get("TAPEWATCH_NATIVE") == "0" else _module()
+
+
+@cache
+def _module() -> Any | None:
+    if not _LIBRARY.is_file():
         return None
-    if _SOURCE.is_file() and _SOURCE.stat().st_mtime > _LIBRARY.stat().st_mtime:
-        return None  # the source has changed since
     spec = importlib.util.spec_from_file_location("streamer._hotloop", _LIBRARY)
     if spec is None or spec.loader is None:
         return None
@@ -35,27 +43,52 @@ def load() -> Any | None:
         spec.loader.exec_module(module)
     except ImportError:
         return None
-    return module.Feed
+    wanted = digest()
+    return module if wanted is None or getattr(module, "SOURCES", None) == wanted else None
 
 
-def build() -> str:
-    """Compile the loop beside this module; return what happened, in words."""
-    compiler = os.environ.get("CC") or shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-    headers = Path(sysconfig.get_path("include"))
-    if not _SOURCE.is_file() or compiler is None or not (headers / "Python.h").is_file():
-        return "not built: a C compiler and Python's headers are needed; everything works without it"
-    with tempfile.TemporaryDirectory(dir=_LIBRARY.parent) as folder:
-        made = Path(folder) / _LIBRARY.name
-        # No contraction: a fused multiply-add would round once where Python rounds twice.
-        command = [compiler, "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", f"-I{headers}", str(_SOURCE)]
-        if sys.platform == "darwin":
-            command += ["-undefined", "dynamic_lookup"]
-        done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)  # noqa: S603
-        if done.returncode:
-            return f"not built: the compiler said {done.stderr.strip()[:500]}; everything works without it"
-        made.replace(_LIBRARY)
-    return f"built {_LIBRARY.name}"
+def digest() -> str | None:
+    """Return a hash of the C sources; None where only the library was brought along, as in the image."""
+    files = sorted(path for path in _FOLDER.glob("*") if path.suffix in (".c", ".h"))
+    whole = hashlib.sha256()
+    for path in files:
+        whole.update(f"{path.name}\0".encode() + path.read_bytes())
+    return whole.hexdigest()[:16] if files else None
+
+
+def build() -> str | None:
+    """Compile the loop beside this module; return None, or in one line why it is not there."""
+    compiler = shlex.split(os.environ.get("CC") or next(filter(None, map(shutil.which, ("cc", "gcc", "clang"))), ""))
+    headers, sources = Path(sysconfig.get_path("include")), digest()
+    if sources is None:
+        return "the sources in native/ are not there"
+    if not compiler:
+        return "no C compiler (cc, gcc or clang) was found"
+    if not (headers / "Python.h").is_file():
+        return f"this Python has no headers ({headers / 'Python.h'})"
+    try:
+        with tempfile.TemporaryDirectory(dir=_LIBRARY.parent, prefix="_hotloop-") as folder:
+            made = Path(folder) / _LIBRARY.name
+            # No contraction: a fused multiply-add would round once where Python rounds twice.
+            command = [*compiler, "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", f'-DSOURCES="{sources}"']
+            command += [f"-I{headers}", *map(str, sorted(_FOLDER.glob("*.c")))]
+            if sys.platform == "darwin":
+                command += ["-undefined", "dynamic_lookup"]
+            done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)  # noqa: S603
+            if done.returncode:
+                said = (done.stderr or done.stdout).strip().splitlines() or ["nothing"]
+                return f"the compiler said: {next((line for line in said if 'error' in line), said[-1])[:300]}"
+            made.replace(_LIBRARY)
+    except OSError as exc:
+        return f"{type(exc).__name__}: {exc}"
+    return None
+
+
+def main() -> int:
+    failure = build()
+    sys.stderr.write(f"built {_LIBRARY.name}\n" if failure is None else f"not built: {failure}\n")
+    return 0 if failure is None else 1
 
 
 if __name__ == "__main__":
-    sys.stderr.write(build() + "\n")
+    sys.exit(main())

@@ -35,3 +35,36 @@ async def in_daemon_thread(work: Callable[[], None]) -> None:
 
     threading.Thread(target=main, name="streamer-prepare", daemon=True).start()
     await finished
+
+
+class OnLoop:
+    """Carries calls from other threads onto the event loop, until it is shut; later ones are let go."""
+
+    def __init__(self, shut: threading.Event) -> None:
+        self._shut = shut
+        self.loop: asyncio.AbstractEventLoop | None = None
+
+    @property
+    def open(self) -> bool:
+        return self.loop is not None and not self._shut.is_set() and not self.loop.is_closed()
+
+    @property
+    def here(self) -> bool:
+        """The caller runs on that loop."""
+        try:
+            return asyncio.get_running_loop() is self.loop
+        except RuntimeError:
+            return False
+
+    def __call__(self, call: Callable[[], object]) -> None:
+        if self.loop is not None and self.open:
+            self.loop.call_soon_threadsafe(call)
+
+    def later(self, delay_s: float, call: Callable[[], object]) -> None:
+        """Call after a delay, from whatever thread this is said."""
+        if self.loop is None or self._shut.is_set():
+            return
+        if self.here:
+            self.loop.call_later(delay_s, call)
+        else:
+            self(lambda: self.later(delay_s, call))

@@ -142,6 +142,9 @@
     for (const [name, one] of Object.entries(data.channels || {})) {
       if (one.state !== "ok") trouble.push("The channel " + name + " does not take alerts: " + one.error + ".");
     }
+    for (const [name, one] of Object.entries(data.components)) {
+      if (one.state === "broken") trouble.push("The " + name + ": " + one.fields.problem + ".");
+    }
     if (broken.length) trouble.push("Silent: " + broken.join(", ") + ".");
     banner(trouble.join(" "));
     if (trouble.length) overall("silent", "trouble");

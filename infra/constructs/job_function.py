@@ -42,7 +42,7 @@ class LoggedFunction(Construct):
         description: str | None = None,
     ) -> None:
         super().__init__(scope, id_)
-        group = logs.LogGroup(self, "Logs", retention=log_days, removal_policy=RemovalPolicy.DESTROY)
+        self.log = group = logs.LogGroup(self, "Logs", retention=log_days, removal_policy=RemovalPolicy.DESTROY)
         self.role = iam.Role(self, "Role", assumed_by=iam.ServicePrincipal("lambda.amazonaws.com"))
         allow_logs(self.role, group)
         self.function = lambda_.Function(

@@ -8,18 +8,17 @@ from aws_cdk import Duration
 from aws_cdk import aws_cloudwatch as cw
 from aws_cdk import aws_cloudwatch_actions as actions
 from aws_cdk import aws_lambda as lambda_
+from aws_cdk import aws_logs as logs
 from aws_cdk import aws_sns as sns
 from aws_cdk import aws_sns_subscriptions as subscriptions
 from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
-from shared.observability import METRICS, NAMESPACE, SERVICE
+from shared.observability import METRICS, NAMESPACE, SERVICE, Trouble
 from shared.settings import Settings
 
 PAGE = "docs/operations.md"
 MINUTE = Duration.minutes(1)
-SILENT_S = 180
-LAG_S = 60
 
 
 class Watching(Construct):
@@ -35,49 +34,52 @@ class Watching(Construct):
         self.alarms: list[cw.Alarm] = []
 
     def streamer(self) -> None:
-        age = own("StreamerDataAgeSeconds", "Maximum")
-        self._alarm("StreamerSilent", "streamer-silent", age, SILENT_S, minutes=3)
-        self._alarm("FeedLag", "feed-lag", age, LAG_S, minutes=10, of=15)
+        self._condition("StreamerSilent", "streamer-silent", Trouble.STREAMER_SILENT, minutes=3)
+        self._condition("FeedLag", "feed-lag", Trouble.FEED_LAG, minutes=10, of=15)
 
-    def minutes(self) -> None:
-        self._alarm("MinuteMissed", "minute-missed", own("ComponentsSilent", "Maximum"), 0, minutes=3)
+    def jobs(self) -> None:
+        self._condition("MinuteMissed", "minute-missed", Trouble.MINUTE_MISSED, minutes=3)
+        self._condition("FunctionErrors", "function-errors", Trouble.FUNCTION_ERRORS, minutes=3)
+        self._condition("DeadLetters", "dead-letter-queue-not-empty", Trouble.DEAD_LETTERS, minutes=3)
 
-    def functions(self, functions: Sequence[lambda_.IFunction]) -> None:
-        """Watch the errors of functions that run each minute: no data means that they do not run."""
-        watched = list(functions)
-        names = [f"e{number}" for number in range(len(watched))]
-        errors = cw.MathExpression(
-            expression=" + ".join(names),  # without data of one of them there is none of the sum
-            using_metrics={
-                name: one.metric_errors(statistic="Sum", period=Duration.minutes(5))
-                for name, one in zip(names, watched, strict=True)
-            },
-            period=Duration.minutes(5),
-            label="errors",
-        )
-        self._alarm("FunctionErrors", "function-errors", errors, 1, minutes=2, period=Duration.minutes(5))
-        # The whole account's number: throttled is who shares its concurrency, whoever used it up.
-        throttles = cw.Metric(
-            namespace="AWS/Lambda", metric_name="Throttles", statistic="Sum", period=Duration.minutes(5)
-        )
+    def throttles(self, canary: lambda_.IFunction) -> None:
+        """Watch one function that runs each minute out of the account's common pool: it is throttled with the pool.
+
+        Those with a reserved copy cannot be starved by others, and what they miss themselves is a missed minute.
+        """
+        throttles = canary.metric_throttles(statistic="Sum", period=Duration.minutes(5))
         self._alarm("Throttles", "throttles", throttles, 0, minutes=2, period=Duration.minutes(5))
 
-    def dead_letters(self, id_: str, queue: sqs.IQueue) -> None:
-        # An idle queue stops reporting after some hours, so here alone missing data is good news.
-        visible = queue.metric_approximate_number_of_messages_visible(period=Duration.minutes(5), statistic="Maximum")
-        self._alarm(
-            id_, "dead-letter-queue-not-empty", visible, 0, minutes=1, missing=cw.TreatMissingData.NOT_BREACHING
+    def _condition(self, id_: str, heading: str, trouble: Trouble, *, minutes: int, of: int | None = None) -> None:
+        """Watch one of the conditions whose sum is the metric; the watchdog's silence is trouble of every kind."""
+        bit = int(trouble)
+        flag = cw.MathExpression(
+            expression=f"FLOOR(t / {bit}) - 2 * FLOOR(t / {2 * bit})",
+            using_metrics={"t": own("Trouble", "Maximum")},
+            period=MINUTE,
+            label=id_,
         )
+        self._alarm(id_, heading, flag, 0, minutes=minutes, of=of)
 
-    def dashboard(self, functions: Sequence[lambda_.IFunction], queues: Sequence[sqs.IQueue]) -> None:
+    def dashboard(
+        self, functions: Sequence[lambda_.IFunction], queues: Sequence[sqs.IQueue], watchdog_log: logs.ILogGroup
+    ) -> None:
         if not self._settings.aws.dashboard:
             return
         board = cw.Dashboard(self, "Dashboard", default_interval=Duration.hours(3))
         board.add_widgets(
             cw.AlarmStatusWidget(alarms=self.alarms, title="Alarms", width=24, height=3),
-            cw.GraphWidget(
-                title="Age of the newest trade (s)", left=[own("StreamerDataAgeSeconds", "Maximum")], width=12
+            cw.LogQueryWidget(
+                title="Age of the newest trade (s)",
+                log_group_names=[watchdog_log.log_group_name],
+                view=cw.LogQueryVisualizationType.LINE,
+                query_lines=[
+                    "filter job = 'watchdog' and ispresent(report.streamer_data_age_s)",
+                    "stats max(report.streamer_data_age_s) by bin(1m)",
+                ],
+                width=12,
             ),
+            cw.GraphWidget(title="Trouble (sum, 0: none)", left=[own("Trouble", "Maximum")], width=12),
             cw.GraphWidget(
                 title="Alerts and failures",
                 left=[own(name, "Sum") for name in ("AlertsMade", "DeliveriesFailed", "SymbolsFailed")],
@@ -108,7 +110,6 @@ class Watching(Construct):
         minutes: int,
         of: int | None = None,
         period: Duration = MINUTE,
-        missing: cw.TreatMissingData = cw.TreatMissingData.BREACHING,
     ) -> None:
         """Alarm when `minutes` of the last `of` periods are above; the description names the heading."""
         alarm = cw.Alarm(
@@ -119,7 +120,7 @@ class Watching(Construct):
             comparison_operator=cw.ComparisonOperator.GREATER_THAN_THRESHOLD,
             evaluation_periods=of or minutes,
             datapoints_to_alarm=minutes,
-            treat_missing_data=missing,
+            treat_missing_data=cw.TreatMissingData.BREACHING,
             alarm_description=f"What to do: {PAGE}#{heading}",
         )
         alarm.add_alarm_action(actions.SnsAction(self.topic))

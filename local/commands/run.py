@@ -23,54 +23,23 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
 
+    import os
+
     from local import logs
-    from local.asking import exchange_for
-    from local.backfilling import backfill_if_needed
-    from local.exchange_time import follow, note_offset
-    from local.running import Stopped, interruptible, leave, run_until_stopped, stop_signals
-    from local.terminal import Terminal
-    from local.world import World, own_state, probe
-    from shared.alerts.channels.console import ConsoleChannel
-    from shared.alerts.wiring import messengers
-    from shared.clock import OffsetClock, SystemClock
-    from shared.pictures.drawing import Drawing
+    from local.config_watch import ConfigWatch
+    from local.reloading import Reloading
+    from local.running import Stopped, leave, stop_signals
+    from local.world import own_state
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
+    watch = ConfigWatch(arguments.config, settings, os.environ)
     table, lock = own_state(settings)
     logs.configure(file=Path(settings.storage.sqlite_path).with_suffix(".log"), level="INFO")
     try:
-        base = SystemClock()
-        clock = OffsetClock(base)
-        market_data = exchange_for(settings, clock=clock, table=table)
         with stop_signals() as stop:
-            available = interruptible(lambda: probe(settings, market_data), stop)
-            available.notes.extend(filter(None, [interruptible(lambda: follow(clock, market_data, base), stop)]))
-            note_offset(table, clock, base)
-            drawing = Drawing(table, market_data, settings.storage.retention_days)
-
-            def keep_time() -> None:
-                follow(clock, market_data, base)
-                note_offset(table, clock, base)
-
-            world: World | None = None
-            terminal = Terminal(lambda: world.status_line() if world else "starting", as_json=arguments.json)
-            world = World(
-                settings,
-                clock=clock,
-                table=table,
-                market_data=market_data,
-                channels=[ConsoleChannel(terminal.alert), *messengers(settings, clock, table, picture=drawing.png)],
-                available=available,
-                every_minute=keep_time,
-            )
-            for note in available.notes:
-                terminal.note(note)
-            if not arguments.skip_backfill:
-                ready = world
-                interruptible(lambda: backfill_if_needed(ready, terminal.note, stop), stop)
-            with terminal:
-                ended = run_until_stopped(world, terminal, stop, limit_s=arguments.for_seconds)
+            running = Reloading(table, watch, stop, as_json=arguments.json, backfill=not arguments.skip_backfill)
+            ended = running.run(settings, limit_s=arguments.for_seconds)
     except Stopped:
         return leave(False)
     finally:

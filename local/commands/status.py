@@ -39,4 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
 def _show(answer: dict[str, Any]) -> None:
     print(f"{answer['status']} at {answer['time']}")
     for name, one in answer["components"].items():
-        print(f"  {name:<14} {one.get('state', ''):<8} last sign of life {one.get('last_beat') or 'never'}")
+        fields = one.get("fields", {})
+        loop = f", {fields['loop']} loop" if "loop" in fields else ""
+        print(f"  {name:<14} {one.get('state', ''):<8} last sign of life {one.get('last_beat') or 'never'}{loop}")
+        if problem := fields.get("problem"):
+            print(f"  {'':<14} {problem}")

@@ -15,16 +15,16 @@ from shared.jobs.deps import Dependencies
 from shared.jobs.pool import HOST_REFUSES, Asked, refusal_of
 from shared.market.model import Market
 from shared.storage.bars import BarRepository
+from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.charts import ChartRepository
 from shared.storage.features import FeatureRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.open_interest import OpenInterestRepository
 from shared.storage.readings import ReadingRepository
-from shared.storage.troubles import Trouble, TroubleRepository
 
 _MAX_WAIT_MS = 5_000
 NO_DATA = "no_data"
-"""A trouble's code: the exchange gave no usable answer, but does not refuse."""
+"""A blindness's code: the exchange gave no usable answer, but does not refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def tell(deps: Dependencies, signals: Iterable[Signal]) -> Told:
     return Told(len(ordered), alerts, dict(sorted(held.items())), known)
 
 
-def note_trouble(deps: Dependencies, component: str, market: Market, asked: Asked[Any]) -> None:
+def note_blind(deps: Dependencies, component: str, market: Market, asked: Asked[Any]) -> None:
     """Say why a run that got no answer at all got none: the watchdog tells it when it lasts."""
     if asked.refusal is not None:
         code, reason, cure = asked.refusal.code, asked.refusal.reason, asked.refusal.cure
@@ -61,17 +61,17 @@ def note_trouble(deps: Dependencies, component: str, market: Market, asked: Aske
         ((reason, count),) = Counter(asked.failed.values()).most_common(1)
         code, cure = NO_DATA, ""
         reason = f"no data of {count} {'symbol' if count == 1 else 'symbols'} ({reason})"
-    TroubleRepository(deps.table).note(Trouble(component, market, code, reason, cure, deps.clock.now_ms()))
+    BlindnessRepository(deps.table).note(Blindness(component, market, code, reason, cure, deps.clock.now_ms()))
 
 
 @contextmanager
-def troubled(deps: Dependencies, component: str, market: Market) -> Iterator[None]:
+def noting_blindness(deps: Dependencies, component: str, market: Market) -> Iterator[None]:
     """Note the exchange's failure to answer a run's first question, and let it pass."""
     try:
         yield
     except ExchangeError as exc:
         refusal = refusal_of(market, exc) if isinstance(exc, HOST_REFUSES) else None
-        note_trouble(deps, component, market, Asked({}, {"all": f"{exc.code}: {exc}"}, refusal))
+        note_blind(deps, component, market, Asked({}, {"all": f"{exc.code}: {exc}"}, refusal))
         raise
 
 

@@ -74,4 +74,5 @@ class Dependencies:
     objects: ObjectStore | None = None
     emit: Emit = drop
     warm: Warm = field(default_factory=Warm)
+    dead_letters: Callable[[], int] | None = None  # counts what the deployment has given up
     live: Callable[[], Mapping[str, Any] | None] | None = None  # the streamer's own state, where it is in this process

@@ -22,7 +22,8 @@ def health(deps: Dependencies) -> dict[str, Any]:
     """Return heartbeats with their age, the newest stored minute of each market, the exchange's bans,
     and which channels take alerts.
 
-    `status` is `ok`, `starting` (something has not shown itself yet) or `silent` (something has stopped).
+    `status` is `ok`, `starting` (something has not shown itself yet) or `silent` (something has stopped, or says in its
+    field `problem` why it is `broken`).
     """
     now_ms = deps.clock.now_ms()
     beats = HeartbeatRepository(deps.table).all()
@@ -38,7 +39,7 @@ def health(deps: Dependencies) -> dict[str, Any]:
             silent = limit_ms is not None and now_ms - beat_ms > limit_ms
             fields = {key: value for key, value in item.items() if key != "beat_ms"}
             components[name] = {
-                "state": "silent" if silent else "ok",
+                "state": "broken" if fields.get("problem") else "silent" if silent else "ok",
                 "last_beat": iso_utc(beat_ms),
                 "age_s": max(0, now_ms - beat_ms) / 1000,
                 "fields": fields,
@@ -49,7 +50,7 @@ def health(deps: Dependencies) -> dict[str, Any]:
     feed = feed_state(deps, components, now_ms)
     counts = Counter(name for _, name, _, _, _ in AlertRepository(deps.table).times(now_ms - DAY_MS, now_ms + 1))
     return {
-        "status": "silent" if "silent" in states else "starting" if "starting" in states else "ok",
+        "status": "silent" if states & {"silent", "broken"} else "starting" if "starting" in states else "ok",
         "time": iso_utc(now_ms),
         "components": components,
         "feed": feed,

@@ -9,7 +9,7 @@ from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.features import history_minutes
 from shared.errors import UnknownSymbol
 from shared.jobs import charts, universe
-from shared.jobs.common import bars_of, beat, closed_at_ms, note_trouble, troubled
+from shared.jobs.common import bars_of, beat, closed_at_ms, note_blind, noting_blindness
 from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, Dependencies
 from shared.jobs.pool import HOST_REFUSES, Asked, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
@@ -48,7 +48,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     if not deps.settings.sector.enabled:
         return KlineBarsReport(minute_ms, skipped="disabled")
     try:
-        with troubled(deps, COMPONENT, Market.USDM):
+        with noting_blindness(deps, COMPONENT, Market.USDM):
             exchange_now_ms = closed_at_ms(deps, Market.USDM, minute_ms)
             symbols = universe.refresh(deps, minute_ms).symbols()
     except HOST_REFUSES as exc:
@@ -93,7 +93,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     )
     beat(deps, COMPONENT, {"minute_ms": minute_ms, "bars": report.bars, "failed": len(asked.failed)})
     if asked.failed and not asked.answers:
-        note_trouble(deps, COMPONENT, Market.USDM, asked)
+        note_blind(deps, COMPONENT, Market.USDM, asked)
     if backfill_wanted:
         deps.emit(BACKFILL_WANTED, {"end_ms": minute_ms})
     newest = max((at_ms for at_ms in stored if at_ms <= minute_ms and stored[at_ms]), default=None)

@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.volume_spike import VolumeSpikeReading, read_volume_spike, volume_spike_signal
 from shared.errors import NotEnoughData
-from shared.jobs.common import Told, bars_of, beat, closed_at_ms, note_trouble, readings_of, spot_symbols, tell, troubled
+from shared.jobs.common import (
+    Told,
+    bars_of,
+    beat,
+    closed_at_ms,
+    note_blind,
+    noting_blindness,
+    readings_of,
+    spot_symbols,
+    tell,
+)
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
@@ -49,7 +59,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         return VolumeSpikeReport(minute_ms, skipped="disabled")
     symbols = spot_symbols(deps, minute_ms)
     try:
-        with troubled(deps, COMPONENT, Market.SPOT):
+        with noting_blindness(deps, COMPONENT, Market.SPOT):
             exchange_now_ms = closed_at_ms(deps, Market.SPOT, minute_ms)
     except HOST_REFUSES as exc:
         failed = dict.fromkeys(symbols, exc.code)
@@ -103,7 +113,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     if rows or not symbols:  # minutes without any answer are silence, whatever the reason
         beat(deps, COMPONENT, {"minute_ms": minute_ms, "readings": len(rows), "failed": len(asked.failed)})
     else:
-        note_trouble(deps, COMPONENT, Market.SPOT, asked)
+        note_blind(deps, COMPONENT, Market.SPOT, asked)
     return report
 
 

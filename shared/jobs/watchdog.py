@@ -11,22 +11,22 @@ from shared.detection.reading import Detector, Direction, Signal
 from shared.jobs.common import bars_of, beat, tell
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import REFUSALS
+from shared.jobs.troubles import count_dead_letters, judge, recent_errors
 from shared.market.model import Market
 from shared.settings import Settings
+from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.failures import FailureRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.signals import decode_signal, encode_signal
 from shared.storage.table import Item
-from shared.storage.troubles import Trouble, TroubleRepository
 
 _CHECKPOINT = "watchdog"
 _ATTEMPTS = 5
 _JOB_LIMIT_MS = 3 * MINUTE_MS
 _BARS_LIMIT_MS = 5 * MINUTE_MS
 STORED_BARS = "stored-bars"
-
-
-_WHY = {STORED_BARS: "kline-bars", "sector": "kline-bars"}  # whose trouble explains a silence, where it is not the component's own
+_WHY = {STORED_BARS: "kline-bars", "sector": "kline-bars"}  # who says why, where it is not the component itself
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +59,10 @@ class WatchdogReport:
     skipped: str | None = None
     streamer_data_age_s: int | None = None
     """Age of the newest trade that the slowest streamer has seen, seconds; None where none has ever shown itself."""
+    errors: int = 0
+    dead_letters: int | None = 0
+    trouble: int | None = None
+    """The sum of `Trouble`, which the alarms look at; None: this run has not looked."""
 
 
 def watched(settings: Settings) -> list[Watched]:
@@ -93,8 +97,10 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
     components = watched(deps.settings)
     beats = HeartbeatRepository(deps.table).all()
     seen = _signs_of_life(deps, beats)
-    troubles = TroubleRepository(deps.table).all()
+    blind = BlindnessRepository(deps.table).all()
     data_age_s = _data_age_s(beats, scheduled_ms)
+    errors = recent_errors(FailureRepository(deps.table), scheduled_ms)
+    dead_letters = count_dead_letters(deps.dead_letters)
     checkpoints = CheckpointRepository(deps.table)
     for _ in range(_ATTEMPTS):
         known = checkpoints.load(_CHECKPOINT)
@@ -104,22 +110,27 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
         if int(state["last_ms"]) > scheduled_ms:
             return WatchdogReport(scheduled_ms, skipped="late: a newer run has looked already")
         before = [decode_signal(packed) for packed in state["signals"]]
-        after, began, recovered = _judge(state, components, seen, troubles, scheduled_ms)
+        after, began, recovered = _judge(state, components, seen, blind, scheduled_ms)
         if checkpoints.put(_CHECKPOINT, after, expected_version=0 if known is None else known.version):
             fresh = [decode_signal(packed) for packed in after["signals"]]
             tell(deps, before)
             told = tell(deps, fresh)
             beat(deps, "watchdog", {"minute_ms": scheduled_ms, "silent": sorted(after["down"])})
+            silent = tuple(sorted(after["down"]))
+            trouble = judge(data_age_s=data_age_s, silent=silent, errors=errors, dead_letters=dead_letters)
             return WatchdogReport(
                 scheduled_ms,
                 watched=len(components),
-                silent=tuple(sorted(after["down"])),
+                silent=silent,
                 began=tuple(began),
                 recovered=tuple(recovered),
                 signals=told.signals,
                 alerts=told.alerts,
                 held=told.held,
                 streamer_data_age_s=data_age_s,
+                errors=errors,
+                dead_letters=dead_letters,
+                trouble=int(trouble),
             )
     return WatchdogReport(scheduled_ms, watched=len(components), skipped="state kept changing")
 
@@ -147,7 +158,7 @@ def _judge(
     state: Mapping[str, Any],
     components: list[Watched],
     seen: Mapping[str, int],
-    troubles: Mapping[str, Trouble],
+    blind: Mapping[str, Blindness],
     now_ms: int,
 ) -> tuple[dict[str, Any], list[str], list[str]]:
     """Return the next state, and the names that went down and came back.
@@ -164,15 +175,15 @@ def _judge(
     recovered: list[str] = []
     signals: list[Signal] = []
 
-    def change(what: Watched, direction: Direction, from_ms: int, trouble: Trouble | None = None) -> None:
+    def change(what: Watched, direction: Direction, from_ms: int, why: Blindness | None = None) -> None:
         (began if direction is Direction.DOWN else recovered).append(what.name)
-        signals.append(_signal(what, direction, now_ms, from_ms, trouble))
+        signals.append(_signal(what, direction, now_ms, from_ms, why))
 
     hosts = [_host(market) for market in dict.fromkeys(one.market for one in components if one.rest)]
     for host in hosts:
         members = [one for one in components if one.rest and one.market is host.market]
         data_ms = max((seen.get(one.name, 0) for one in members if one.data), default=0)
-        noted = [troubles[one.name] for one in members if one.name in troubles]
+        noted = [blind[one.name] for one in members if one.name in blind]
         refusals = [one for one in noted if one.code in REFUSALS and now_ms - one.at_ms <= _JOB_LIMIT_MS]
         newest = max(refusals, key=lambda one: one.at_ms, default=None)
         if host.name in down and data_ms > down[host.name]:
@@ -186,12 +197,12 @@ def _judge(
         name = component.name
         pardon_ms = excused.get(component.market.value, 0) if component.rest else 0
         alive_ms = max(seen.get(name, 0), since_ms, pardon_ms)
-        trouble = troubles.get(_WHY.get(name, name))
-        told = trouble is not None and trouble.at_ms > max(seen.get(name, 0), since_ms - 1)
-        refused = told and trouble is not None and trouble.code in REFUSALS and not component.rest
+        why = blind.get(_WHY.get(name, name))
+        told = why is not None and why.at_ms > max(seen.get(name, 0), since_ms - 1)
+        refused = told and why is not None and why.code in REFUSALS and not component.rest
         if name not in down and (now_ms - alive_ms > component.limit_ms or refused):
             down[name] = alive_ms
-            change(component, Direction.DOWN, alive_ms, trouble if told else None)
+            change(component, Direction.DOWN, alive_ms, why if told else None)
         elif name in down and now_ms - seen.get(name, 0) <= component.limit_ms and seen.get(name, 0) > down[name]:
             change(component, Direction.UP, down.pop(name))
     names = {one.name for one in (*components, *hosts)}
@@ -210,17 +221,17 @@ def _host(market: Market) -> Watched:
 
 
 def _signal(
-    component: Watched, direction: Direction, now_ms: int, from_ms: int, trouble: Trouble | None = None
+    component: Watched, direction: Direction, now_ms: int, from_ms: int, why: Blindness | None = None
 ) -> Signal:
     """DOWN is trouble, UP its end; the event is the minute in which it was noticed."""
     up, name, since, lasted_s = direction is Direction.UP, component.name, iso_utc(from_ms), (now_ms - from_ms) // 1000
-    refused = trouble is not None and trouble.code in REFUSALS
+    refused = why is not None and why.code in REFUSALS
     if up:
         text = f"{name} is back after {_span(lasted_s)}; it was silent since {since}."
-    elif trouble is not None and refused:
-        text = f"{name} gives no data since {since}. {trouble.reason}."
-    elif trouble is not None:
-        text = f"{name} has been silent since {since}: {trouble.reason}."
+    elif why is not None and refused:
+        text = f"{name} gives no data since {since}. {why.reason}."
+    elif why is not None:
+        text = f"{name} has been silent since {since}: {why.reason}."
     else:
         text = f"{name} has been silent since {since}."
     return Signal(
@@ -232,12 +243,12 @@ def _signal(
         direction=direction,
         values={
             "component": name,
-            "state": "recovered" if up else "silent" if trouble is None else trouble.code,
+            "state": "recovered" if up else "silent" if why is None else why.code,
             "silent_since": since,
             "silent_s": lasted_s,
-            "reason": trouble.reason if trouble is not None else "",
+            "reason": why.reason if why is not None else "",
             "message": text,
-            "cure": "" if up else (trouble.cure if trouble is not None else "") or component.cure,
+            "cure": "" if up else (why.cure if why is not None else "") or component.cure,
             "severity": "info" if up else "critical" if refused else "warning",
         },
         thresholds={"limit_s": component.limit_ms // 1000},

@@ -90,17 +90,22 @@ def heartbeats_partition() -> str:
     return "HEARTBEATS"
 
 
+def failures_partition() -> str:
+    """Runs that failed, by time."""
+    return "FAILURES"
+
+
 def heartbeat_key(component: str) -> Key:
     return heartbeats_partition(), word(component)
 
 
-def troubles_partition() -> str:
+def blindness_partition() -> str:
     """One item per component that was without data: why."""
-    return "TROUBLES"
+    return "BLINDNESS"
 
 
-def trouble_key(component: str) -> Key:
-    return troubles_partition(), word(component)
+def blindness_key(component: str) -> Key:
+    return blindness_partition(), word(component)
 
 
 def not_before_key(host: str) -> Key:

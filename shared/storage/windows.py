@@ -1,13 +1,28 @@
-"""Trade windows with their verdicts, one item each."""
+"""Trade windows with their verdicts: one item each, or several of a symbol packed into one.
+
+An item's sort key is the start of the newest window in it, so a range of starts finds every item that it touches by
+asking a little beyond its end. A packed item holds at most `PACK_SPAN_MS` of starts.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
+
+import msgspec
 
 from shared.market.model import Window
 from shared.storage.schema import time_key, windows_partition
 from shared.storage.table import Item, Table, Value
+
+PACK_SPAN_MS = 600_000
+_PACK_MOST = 200  # windows; some 80 bytes each
+_PACK_VERSION = 1
+_PACKED = (
+    "start_ms", "end_ms", "trade_count", "volume", "avg_trade_size", "return", "volatility", "first_price",
+    "last_price", "first_id", "last_id", "complete", "late_trades", "score", "threshold", "prediction", "status",
+)  # fmt: skip
 
 _FLOATS = frozenset(
     {"volume", "avg_trade_size", "return", "volatility", "first_price", "last_price", "score", "threshold"}
@@ -87,32 +102,67 @@ class WindowRepository:
         reverse: bool = False,
     ) -> list[dict[str, Any]]:
         """Return the rows whose start lies in [start_ms, end_ms), ascending, or newest first with `reverse`."""
-        if end_ms <= max(0, start_ms):
-            return []
-        items = self._table.query(
-            windows_partition(market, symbol),
-            start=time_key(max(0, start_ms)),
-            end=time_key(end_ms - 1),
-            limit=limit,
-            reverse=reverse,
-        )
-        return [_row(item) for item in items]
+        rows = self._rows(market, symbol, max(0, start_ms), end_ms, limit, reverse)
+        return rows if reverse else rows[::-1]
 
     def scores(self, market: str, symbol: str, end_ms: int, *, limit: int) -> list[Scored]:
         """Return what was said of the newest `limit` windows that start before `end_ms`, ascending."""
-        items = self._table.query(
-            windows_partition(market, symbol), end=time_key(max(0, end_ms - 1)), limit=limit, reverse=True
-        )
         return [
             Scored(
-                int(str(item["sk"])),
-                _number(item.get("score")),
-                _number(item.get("threshold")),
-                _number(item.get("prediction")),
-                str(item.get("status", "")),
+                int(row["start_ms"]),
+                _number(row.get("score")),
+                _number(row.get("threshold")),
+                _number(row.get("prediction")),
+                str(row.get("status", "")),
             )
-            for item in reversed(items)
+            for row in reversed(self._rows(market, symbol, 0, end_ms, limit, True))
         ]
+
+    def _rows(
+        self, market: str, symbol: str, start_ms: int, end_ms: int, limit: int | None, reverse: bool
+    ) -> list[dict[str, Any]]:
+        """Return the rows newest first: of the oldest `limit` of them, or with `reverse` of the newest."""
+        if end_ms <= start_ms or (limit is not None and limit <= 0):
+            return []
+        asked = limit
+        while True:
+            items = self._table.query(
+                windows_partition(market, symbol),
+                start=time_key(start_ms),
+                end=time_key(end_ms - 1 + PACK_SPAN_MS),
+                limit=asked,
+                reverse=reverse,
+            )
+            # A window that was stored twice (again after a kill, cut otherwise) is one.
+            found = {row["start_ms"]: row for item in items for row in _rows_of(item, market, symbol)}
+            starts = sorted((at_ms for at_ms in found if start_ms <= at_ms < end_ms), reverse=True)
+            if limit is None or asked is None or len(starts) >= limit or len(items) < asked:
+                break
+            asked *= 2  # items beyond the end were among them
+        if limit is not None:
+            starts = starts[:limit] if reverse else starts[-limit:]
+        return [found[at_ms] for at_ms in starts]
+
+    def items(self, verdicts: Sequence[Verdict]) -> list[Item]:
+        """Return one symbol's windows, ascending, as few items: several of them are packed into one."""
+        groups: list[list[Verdict]] = []
+        for verdict in verdicts:
+            group = groups[-1] if groups else []
+            if group and len(group) < _PACK_MOST and verdict.window.start_ms - group[0].window.start_ms < PACK_SPAN_MS:
+                group.append(verdict)
+            else:
+                groups.append([verdict])
+        return [self.item(group[0]) if len(group) == 1 else self._pack(group) for group in groups]
+
+    def _pack(self, verdicts: Sequence[Verdict]) -> Item:
+        rows = [window_row(verdict) for verdict in verdicts]
+        newest_ms = verdicts[-1].window.start_ms
+        plain = msgspec.msgpack.encode([[row[name] for row in rows] for name in _PACKED])
+        pk = windows_partition(verdicts[0].window.market.value, verdicts[0].window.symbol)
+        item: Item = {"pk": pk, "sk": time_key(newest_ms), "v": _PACK_VERSION, "rows": zlib.compress(plain, 9)}
+        if self._retention_s is not None:
+            item["expires_at"] = newest_ms // 1000 + self._retention_s
+        return item
 
     def item(self, verdict: Verdict | Mapping[str, Value]) -> Item:
         """Return what `put_many` would store, for a transaction with other writes."""
@@ -125,6 +175,17 @@ class WindowRepository:
         if self._retention_s is not None:
             item["expires_at"] = start_ms // 1000 + self._retention_s
         return item
+
+
+def _rows_of(item: Item, market: str, symbol: str) -> list[dict[str, Any]]:
+    packed = item.get("rows")
+    if not isinstance(packed, bytes):
+        return [_row(item)]
+    if item.get("v") != _PACK_VERSION:
+        return []  # written by a version that this one does not know: as good as not there
+    columns = msgspec.msgpack.decode(zlib.decompress(packed), type=list[list[Any]])
+    own = {"market": market, "symbol": symbol}
+    return [own | dict(zip(_PACKED, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
 def _row(item: Item) -> dict[str, Any]:

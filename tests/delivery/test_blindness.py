@@ -1,4 +1,4 @@
-"""A detector that cannot see is an alert of its own kind, once, with the reason and what to do, and once when it is over.
+"""A detector that cannot see is an alert of its own kind: once, with the reason and the cure, and once when it is over.
 
 P7; F202, F203 (418, 403, 451 are told with their reason), F509 (flapping: at most two notices an hour).
 """
@@ -18,8 +18,8 @@ from shared.jobs import kline_bars, order_book, volume_spike, watchdog
 from shared.jobs.common import beat
 from shared.jobs.health import health
 from shared.market.model import Market
+from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.heartbeats import HeartbeatRepository
-from shared.storage.troubles import Trouble, TroubleRepository
 
 BEGIN = START_MS + 4 * HOUR_MS
 BAN_END_MS = BEGIN + 40 * MINUTE_MS
@@ -131,7 +131,9 @@ def test_no_data_is_told_with_its_reason(world: FakeWorld, error: ExchangeError,
     assert "is back after" in world.channel.sent[-1].text
 
 
-def test_f509_a_host_that_refuses_every_other_minute_is_told_at_most_twice_an_hour(world: FakeWorld, capsys: Any) -> None:
+def test_f509_a_host_that_refuses_every_other_minute_is_told_at_most_twice_an_hour(
+    world: FakeWorld, capsys: Any
+) -> None:
     def flap(minute: int) -> None:
         refuse(world, Market.SPOT, RestrictedLocation("no", status=451) if minute % 2 else None)
 
@@ -146,8 +148,8 @@ def test_a_streamer_that_is_refused_is_told_at_once_with_its_reason(world: FakeW
     minutes(world, 0, 2)
     HeartbeatRepository(world.table).beat("streamer", BEGIN + MINUTE_MS, {})
     world.clock.set(BEGIN + 2 * MINUTE_MS)
-    trouble = Trouble("streamer", Market.SPOT, "restricted_location", "HTTP 451 at the handshake", "", BEGIN + 119_000)
-    TroubleRepository(world.table).note(trouble)
+    blind = Blindness("streamer", Market.SPOT, "restricted_location", "HTTP 451 at the handshake", "", BEGIN + 119_000)
+    BlindnessRepository(world.table).note(blind)
     for minute in (2, 3):
         world.clock.set(BEGIN + minute * MINUTE_MS + 20_000)
         for name in ("sector", "volume-spike", "order-book"):
@@ -158,7 +160,7 @@ def test_a_streamer_that_is_refused_is_told_at_once_with_its_reason(world: FakeW
 
 
 def test_guard_without_the_reason_a_ban_is_mere_silence(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(TroubleRepository, "note", lambda self, trouble: None)
+    monkeypatch.setattr(BlindnessRepository, "note", lambda self, blind: None)
     minutes(world, 0, 5)
     refuse(world, Market.SPOT, REFUSALS[0][0])
     minutes(world, 5, 20)

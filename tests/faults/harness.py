@@ -195,8 +195,7 @@ def run_on_loop(service: StreamerService, call: Callable[[], object]) -> None:
         call()
         done.set()
 
-    assert service._loop is not None
-    service._loop.call_soon_threadsafe(main)
+    service._on_loop(main)
     assert done.wait(5)
 
 

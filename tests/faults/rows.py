@@ -106,7 +106,7 @@ def _two(exchange: Exchange | None, *, asleep: bool) -> bool:
         else:
             one.ownership._stop.set()  # no renewals any more; it believes to be the owner, streams and writes
             confirm = one.ownership.confirm
-            one.ownership.confirm = lambda: not two._owning or confirm()  # type: ignore[method-assign]
+            one.ownership.confirm = lambda: not two.owning or confirm()  # type: ignore[method-assign]
         wait_until(lambda: two.status()["state"] not in ("standby", "stopped"), 15)
         took_s = time.monotonic() - gone_s
         wait_until(lambda: finished(two, exchange) or finished(one, exchange), 30)

@@ -14,7 +14,7 @@ from websockets.asyncio.server import ServerConnection
 
 from local.exchange.proxy import FaultProxy
 from shared.market.model import Trade
-from streamer import service as service_module
+from streamer import lag
 from streamer.backoff import MAX_ATTEMPTS, AttemptBudget
 from streamer.service import StreamerService
 from tests.faults.harness import Exchange, make_service, stream_through
@@ -170,8 +170,8 @@ def test_f108_a_silent_market_is_quiet_and_not_broken() -> None:
 
 @pytest.mark.slow
 def test_f109_a_stream_that_stays_behind_is_dropped_and_refilled(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(service_module, "LAG_MS", 400)
-    monkeypatch.setattr(service_module, "LAG_S", 0.5)
+    monkeypatch.setattr(lag, "LAG_MS", 400)
+    monkeypatch.setattr(lag, "LAG_S", 0.5)
     exchange = Exchange(per_s=250)
 
     def during(service: StreamerService, feed: ServedFeed) -> None:
@@ -185,8 +185,8 @@ def test_f109_a_stream_that_stays_behind_is_dropped_and_refilled(monkeypatch: py
                 return before.now_ms() + (100_000 if service.status()["reconnects"] == 0 else 0)
 
         service._connector._now_ms = Slow().now_ms  # type: ignore[attr-defined]
-        for supervisor, _, _ in service._supervisors:
-            for connection in supervisor._open:
+        for line in service.lines._lines:
+            for connection in line.supervisor._open:
                 connection._listener.now_ms = Slow().now_ms  # type: ignore[attr-defined]
 
     verdict, status = stream_through(exchange, during=during)

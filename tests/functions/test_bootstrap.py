@@ -12,7 +12,7 @@ from fakes import START_MS, FakeContext
 from moto import mock_aws
 
 from functions import redelivery
-from functions.bootstrap import event_bridge, production_dependencies
+from functions.bootstrap import event_bridge, production_dependencies, queue_depth
 from shared.detection.reading import Detector, Direction, Signal
 from shared.errors import ConfigurationError, StorageUnavailable
 from shared.market.model import Market
@@ -100,3 +100,19 @@ def test_a_refused_event_fails_the_run_so_that_it_is_tried_again() -> None:
 def test_a_wrong_setting_is_named() -> None:
     with pytest.raises(ConfigurationError, match="TAPEWATCH_STORAGE__TABEL_NAME"):
         production_dependencies({"TAPEWATCH_STORAGE__TABEL_NAME": "watch"})
+
+
+def test_the_dead_letters_of_all_queues_are_counted(account: dict[str, str]) -> None:
+    client = boto3.client("sqs")
+    other = client.create_queue(QueueName="other")["QueueUrl"]
+    urls = ",".join((account["QUEUE"], other))
+    deps = production_dependencies(account | {"TAPEWATCH_AWS__DEAD_LETTER_URLS": urls})
+    assert deps.dead_letters is not None
+    assert deps.dead_letters() == 0
+    for url in (account["QUEUE"], other, other):
+        client.send_message(QueueUrl=url, MessageBody="{}")
+    client.receive_message(QueueUrl=other)  # one is in flight: it counts
+    assert deps.dead_letters() == 3
+    assert production_dependencies(account).dead_letters is None
+    with pytest.raises(StorageUnavailable):
+        queue_depth(lambda: client, ("https://sqs.eu-central-1.amazonaws.com/123456789012/none",))()

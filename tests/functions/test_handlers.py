@@ -32,6 +32,7 @@ from shared.errors import ConfigurationError, RestrictedLocation, UsageError
 from shared.jobs.deps import BARS_STORED
 from shared.market.model import Market
 from shared.observability import METRICS, publish
+from shared.storage.failures import FailureRepository
 from shared.storage.objects import FolderObjects
 
 NOW = START_MS + 20 * HOUR_MS
@@ -222,11 +223,11 @@ def test_every_function_has_a_lambda_handler() -> None:
 # --- logs and metrics --------------------------------------------------------------------------------------------
 def test_metrics_are_one_line_of_documented_names() -> None:
     out = io.StringIO()
-    publish({"AlertsMade": 4, "SymbolsFailed": 0, "ComponentsSilent": 0}, out)
+    publish({"AlertsMade": 4, "SymbolsFailed": 0, "Trouble": 0}, out)
     [line] = out.getvalue().splitlines()
     told = json.loads(line)
     assert told["AlertsMade"] == [4.0]
-    assert told["ComponentsSilent"] == [0.0]  # an alarm takes its absence for trouble
+    assert told["Trouble"] == [0.0]  # the alarms take its absence for trouble
     assert "SymbolsFailed" not in told  # a metric costs money in each hour in which it is sent
     with pytest.raises(KeyError, match="Invented"):
         publish({"Invented": 1}, out)
@@ -243,5 +244,25 @@ def test_nothing_is_printed_to_stdout(
     watchdog.make_handler(lambda: trading.deps)(scheduled("2026-01-01T20:00:00Z"), lambda_context)
     captured = capsys.readouterr()
     assert captured.out == ""
-    assert "ComponentsSilent" in captured.err
+    assert '"Trouble":[' in captured.err
     assert logging.getLogger("tapewatch").handlers
+
+
+def test_a_failed_run_leaves_a_note_unless_its_role_may_not_write(
+    world: FakeWorld, lambda_context: FakeContext
+) -> None:
+    def broken(deps: object, trigger: object, seconds: float | None) -> object:
+        raise errors.pop()
+
+    for writes, failure, noted in (
+        (True, UsageError("no"), UsageError.code),
+        (True, KeyError("x"), "KeyError"),
+        (False, KeyError("x"), None),
+    ):
+        errors, before = [failure], FailureRepository(world.table).since(0)
+        handle = handler.job_handler("sector", lambda: world.deps, broken, writes=writes)
+        with pytest.raises(type(failure)):
+            handle(scheduled("2026-01-01T20:00:00Z"), lambda_context)
+        after = FailureRepository(world.table).since(0)
+        assert after == before + ([("sector", noted)] if noted else [])
+        world.clock.set(world.clock.now_ms() + 1)

@@ -1,13 +1,16 @@
-"""The streamer's image rehearsed without a container engine: its files and packages, read-only root, another user."""
+"""The streamer's image rehearsed without a container engine: its files, its native loop and packages, read-only root,
+another user."""
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 import time
 from pathlib import Path
 
@@ -28,16 +31,39 @@ ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ("unshare", "mount", "setpriv")
 
 
-def image(folder: Path) -> Path:
-    """Do what the Dockerfile says: a fresh environment of the locked packages, and only what it copies."""
-    context = assets.image_folder(Settings())
-    app = folder / "app"
-    for source, target in re.findall(r"^COPY (\S+) /app/(\S+)$", (context / "Dockerfile").read_text(), re.MULTILINE):
-        origin = context / source
-        if origin.is_dir():
-            shutil.copytree(origin, app / target)
+def compiler() -> bool:
+    headers = Path(sysconfig.get_path("include")) / "Python.h"
+    return any(map(shutil.which, ("cc", "gcc", "clang"))) and headers.is_file()
+
+
+def copy(context: Path, folder: Path, stage: str) -> None:
+    """Do what a stage's COPY lines say."""
+    for source, target in re.findall(r"^COPY (?!--)(\S+) /(\S+)$", stage, re.MULTILINE):
+        (folder / target).parent.mkdir(parents=True, exist_ok=True)
+        if (context / source).is_dir():
+            shutil.copytree(context / source, folder / target)
         else:
-            shutil.copy(origin, app / target)
+            shutil.copy(context / source, folder / target)
+
+
+def image(folder: Path) -> Path:
+    """Do what the Dockerfile says: a fresh environment of the locked packages, only what it copies, and, where there
+    is a compiler, the native loop as its builder makes it."""
+    context = assets.image_folder(Settings())
+    assert not list((context / "streamer").glob("_hotloop*"))  # this machine's own would not fit
+    _, builder, last = re.split(r"^FROM .*$", (context / "Dockerfile").read_text(), flags=re.MULTILINE)[1:]
+    copy(context, folder, last)
+    app = folder / "app"
+    if compiler():
+        copy(context, folder, builder)
+        (command,) = re.findall(r"^RUN python (.+)$", builder, re.MULTILINE)
+        built = subprocess.run([sys.executable, *command.split()], cwd=folder / "build", capture_output=True, text=True)
+        assert built.returncode == 0, built.stderr
+        ((pattern, target),) = re.findall(r"^COPY --from=native /(\S+) /(\S+)$", last, re.MULTILINE)
+        for made in folder.glob(pattern):
+            shutil.copy(made, folder / target)
+        assert list((app / "streamer").glob("_hotloop*"))
+        shutil.rmtree(folder / "build")
     assert {path.name for path in app.iterdir()} == {"shared", "streamer", "tapewatch.yaml"}
     uv = [sys.executable, "-m", "uv"]
     subprocess.run([*uv, "venv", "--quiet", "--python", sys.executable, folder / "venv"], check=True)
@@ -65,6 +91,7 @@ def shut_in(folder: Path, words: list[str], env: dict[str, str]) -> subprocess.P
 @pytest.mark.skipif(os.name != "posix" or os.geteuid() != 0, reason="mount spaces and other users need root")
 @pytest.mark.skipif(any(shutil.which(one) is None for one in TOOLS), reason="needs util-linux")
 def test_it_runs_without_rights_is_healthy_and_stops_cleanly() -> None:
+    """F714: read-only root, uid 10001, no capabilities, no new privileges."""
     import tempfile
 
     now_ms = floor_minute_ms(time.time_ns() // 1_000_000)
@@ -109,6 +136,8 @@ def test_it_runs_without_rights_is_healthy_and_stops_cleanly() -> None:
                     process.terminate()
                     pytest.fail(f"not healthy in time: {looked.stderr} {process.communicate()[0][-3000:]}")
                 time.sleep(1)
+            seen = Path(f"/proc/{process.pid}/root{health}").read_text()
+            assert json.loads(seen)["loop"] == ("native" if compiler() else "python")
             status = Path(f"/proc/{process.pid}/status").read_text()
             assert re.search(r"^Uid:\t10001\t10001\t10001\t10001$", status, re.MULTILINE)
             assert re.search(r"^NoNewPrivs:\t1$", status, re.MULTILINE)
@@ -129,8 +158,6 @@ def test_it_runs_without_rights_is_healthy_and_stops_cleanly() -> None:
 
 
 def test_the_health_check_knows_a_silent_streamer(tmp_path: Path) -> None:
-    import json
-
     file, now_s = tmp_path / "health.json", time.time()
 
     def check(**body: object) -> int:

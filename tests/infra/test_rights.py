@@ -32,12 +32,14 @@ def statements(synth: Synth) -> list[tuple[str, dict[str, Any]]]:
 
 @pytest.mark.parametrize("which", ["synth", "full"])
 def test_no_action_is_a_wildcard(which: str, request: pytest.FixtureRequest) -> None:
+    """F713."""
     for name, statement in statements(request.getfixturevalue(which)):
         assert not [action for action in each(statement["Action"]) if "*" in action], name
 
 
 @pytest.mark.parametrize("which", ["synth", "full"])
 def test_every_resource_is_named(which: str, request: pytest.FixtureRequest) -> None:
+    """F713."""
     for name, statement in statements(request.getfixturevalue(which)):
         if "*" in list(each(statement["Resource"])):
             assert set(each(statement["Action"])) <= ANY_RESOURCE, name

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from functions.events import read_trigger
 from infra.jobs import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, jobs
 from infra.names import futures_blocked, variable
 from shared.jobs import deps
-from shared.observability import METRICS
+from shared.observability import ALWAYS, METRICS, Trouble
 from shared.settings import Settings
 from shared.settings_loader import load_settings, parse_settings
 from tests.infra.synths import FULL, Synth
@@ -207,11 +208,12 @@ def test_the_image_is_slim_unprivileged_and_has_the_same_check() -> None:
     from infra.constructs.streamer import HEALTH_COMMAND, USER
 
     text = (ROOT / "streamer" / "Dockerfile").read_text(encoding="utf-8")
-    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["python:3.13-slim"] * 2
+    assert re.findall(r"^FROM (\S+)", text, re.MULTILINE) == ["python:3.13-slim", "python:3.13", "python:3.13-slim"]
     assert f"USER {USER}" in text
     assert json.dumps(list(HEALTH_COMMAND)[1:]) in text
-    copied = re.findall(r"^COPY (?:--\S+ )?(\S+)", text, re.MULTILINE)
-    assert copied == ["requirements.lock", "/venv", "shared", "streamer", "tapewatch.yaml"]
+    last = text.rpartition("\nFROM ")[2]
+    copied = re.findall(r"^COPY (?:--\S+ )?(\S+)", last, re.MULTILINE)
+    assert copied == ["/venv", "shared", "streamer", "/build/streamer/_hotloop*", "tapewatch.yaml"]  # no compiler
 
 
 def test_spot_and_shards(full: Synth) -> None:
@@ -253,6 +255,7 @@ def test_telegram_stands_behind_a_queue_with_a_dead_letter_queue(full: Synth, sy
 
 # --- front door --------------------------------------------------------------------------------------------------
 def test_the_function_address_belongs_to_the_distribution(synth: Synth) -> None:
+    """F706."""
     [url] = [one["Properties"] for one in synth.of("AWS::Lambda::Url").values()]
     assert url["AuthType"] == "AWS_IAM"
     [distribution] = synth.of("AWS::CloudFront::Distribution")
@@ -302,14 +305,67 @@ def test_alarms_take_missing_data_for_trouble(full: Synth) -> None:
         "FunctionErrors",
         "Throttles",
         "DeadLetters",
-        "TelegramDeadLetters",
     }
     for name, told in alarms.items():
-        # An idle queue stops sending its metrics after some hours: that alone is no trouble.
-        wanted = "notBreaching" if "DeadLetters" in name else "breaching"
-        assert told["TreatMissingData"] == wanted, name
+        assert told["TreatMissingData"] == "breaching", name
         assert told["AlarmActions"]
         assert told["OKActions"]
+
+
+def test_each_alarm_reads_its_own_condition_out_of_one_figure(full: Synth) -> None:
+    """CloudWatch's expression is computed here, as it is written, for every possible figure."""
+    wanted = {"StreamerSilent": 1, "FeedLag": 2, "MinuteMissed": 4, "FunctionErrors": 8, "DeadLetters": 16}
+    assert {"".join(part.capitalize() for part in (one.name or "").split("_")): one.value for one in Trouble} == wanted
+    seen = set()
+    for name, one in full.of("AWS::CloudWatch::Alarm").items():
+        metrics = one["Properties"].get("Metrics")
+        if metrics is None:
+            continue
+        [expression] = [each["Expression"] for each in metrics if "Expression" in each]
+        [metric] = [each["MetricStat"] for each in metrics if "MetricStat" in each]
+        assert (metric["Metric"]["MetricName"], metric["Period"], metric["Stat"]) == ("Trouble", 60, "Maximum")
+        kind = re.sub(r"^Watching|[0-9A-F]{8}$", "", name)
+        for figure in range(32):
+            found = eval(expression, {"FLOOR": math.floor, "t": figure})
+            assert (found > one["Properties"]["Threshold"]) == bool(figure & wanted[kind]), (kind, figure)
+        seen.add(kind)
+    assert seen == wanted.keys()
+
+
+def test_the_alarms_cost_less_than_a_dollar(synth: Synth) -> None:
+    """0.10 US dollars a month for each metric of an alarm, 0.30 for each of the product's own that is always sent."""
+    alarms = [one["Properties"] for one in synth.of("AWS::CloudWatch::Alarm").values()]
+    metrics = sum(len([each for each in one.get("Metrics", [{"MetricStat": 1}]) if "MetricStat" in each])
+                  for one in alarms)  # fmt: skip
+    assert metrics * 0.10 + len(ALWAYS) * 0.30 < 1.0
+
+
+def test_throttles_are_those_of_a_function_of_the_product(synth: Synth, synth_of: Callable[..., Synth]) -> None:
+    for one, wanted in ((synth, "volume_spike"), (synth_of({"volume_spike": {"enabled": False},
+                        "order_book": {"enabled": False}}), "watchdog")):  # fmt: skip
+        [told] = [a["Properties"] for name, a in one.of("AWS::CloudWatch::Alarm").items() if "Throttles" in name]
+        [dimension] = told["Dimensions"]
+        assert (told["Namespace"], told["MetricName"], dimension["Name"]) == (
+            "AWS/Lambda",
+            "Throttles",
+            "FunctionName",
+        )
+        handler = one.of("AWS::Lambda::Function")[dimension["Value"]["Ref"]]["Properties"]["Handler"]
+        assert handler == f"functions.{wanted}.lambda_handler"
+
+
+def test_the_watchdog_counts_every_dead_letter_queue(full: Synth) -> None:
+    queues = full.of("AWS::SQS::Queue")
+    redrive = [one["Properties"].get("RedrivePolicy", {}).get("deadLetterTargetArn") for one in queues.values()]
+    dead = {one["Fn::GetAtt"][0] for one in redrive if one} - {n for n in queues if n.startswith("Parked")}
+    told = functions(full)["functions.watchdog.lambda_handler"]["Environment"]["Variables"]
+    urls = json.dumps(told[variable("aws.dead_letter_urls")])
+    counted = {name for name in queues if f'"{name}"' in urls}
+    assert dead <= counted
+    assert {name for name in queues if name.startswith("DeadLetters")} <= counted
+    others = [one for handler, one in functions(full).items() if "watchdog" not in handler]
+    assert all(variable("aws.dead_letter_urls") not in one["Environment"]["Variables"] for one in others
+               if "Environment" in one)  # fmt: skip
 
 
 def test_alarms_and_headings_know_each_other(full: Synth) -> None:

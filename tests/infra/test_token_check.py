@@ -44,6 +44,7 @@ def request(header: str | None = None, cookie: str | None = None) -> dict[str, A
 
 
 def test_the_right_token_passes_and_nothing_else() -> None:
+    """F705: refused at the edge, before any function runs."""
     stored = hashlib.sha256(TOKEN.encode()).hexdigest()
     assert "statusCode" not in ask(request(header=TOKEN), stored)
     assert "statusCode" not in ask(request(cookie=TOKEN), stored)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from dataclasses import dataclass
@@ -185,3 +186,27 @@ def test_of_two_bans_the_longer_holds(table: Table) -> None:
     assert repo.get("api.binance.com") is None
     repo.clear("fapi.binance.com")
     assert repo.get("fapi.binance.com") is None
+
+
+def test_packed_windows_read_as_single_ones_do(table: Table) -> None:
+    repo, single = WindowRepository(table, retention_s=60), WindowRepository(SqliteTable(":memory:"))
+    verdicts = [Judged(window(T0 + n * 20_000), -0.5 - n / 7, -0.6, 1 if n % 2 else -1, "normal") for n in range(100)]
+    items = repo.items(verdicts[:60]) + repo.items(verdicts[60:63]) + repo.items(verdicts[63:64])
+    items += repo.items(verdicts[58:62])  # again after a kill, cut otherwise
+    assert [len(items), len(repo.items(verdicts[:1]))] == [5, 1]
+    table.batch_put(items)
+    repo.put_many(verdicts[64:])  # as before they were packed
+    single.put_many(verdicts)
+    far = T0 * 2
+    wanted = single.range("spot", "BTCUSDT", 0, far)
+    assert repo.range("spot", "BTCUSDT", 0, far) == wanted
+    assert all(type(row["volume"]) is float for row in repo.range("spot", "BTCUSDT", 0, far))
+    for first, last, limit in itertools.product(range(0, 100, 7), (5, 33, 61, 62, 100), (None, 1, 9, 40)):
+        span = T0 + first * 20_000 + 1, T0 + last * 20_000
+        for reverse in (False, True):
+            asked = repo.range("spot", "BTCUSDT", *span, limit=limit, reverse=reverse)
+            assert asked == single.range("spot", "BTCUSDT", *span, limit=limit, reverse=reverse)
+    assert repo.scores("spot", "BTCUSDT", T0 + 61 * 20_000, limit=7) == single.scores(
+        "spot", "BTCUSDT", T0 + 61 * 20_000, limit=7
+    )
+    assert all(item["expires_at"] == int(str(item["sk"])) // 1000 + 60 for item in items)

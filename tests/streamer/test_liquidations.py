@@ -82,7 +82,7 @@ def test_the_service_listens_on_the_futures_path_and_stores_the_minutes() -> Non
         base = settings()
         service = make(feed, table, base=base)
         exchange = ExchangeSettings(spot_ws_url=feed.url, futures_ws_url=feed.url, spot_rest_url="http://127.0.0.1:1")
-        service._settings = msgspec.structs.replace(base, exchange=exchange)
+        service.settings = msgspec.structs.replace(base, exchange=exchange)
         service.run_in_thread()
         wait_until(lambda: service.liquidations.minutes == 1)
         wait_until(lambda: ReadingRepository(table).get("liquidations", START_MS))

@@ -47,7 +47,7 @@ def test_a_signal_ends_it_with_everything_stored(number: signal.Signals) -> None
         SystemClock(),
         symbols=("BTCUSDT",),  # type: ignore[arg-type]
     )
-    later._checkpoints.restore(later.session)
+    later.checkpoints.restore(later.session)
     assert later.session.rejected == {}
 
 

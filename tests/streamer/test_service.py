@@ -178,16 +178,17 @@ def test_trades_become_windows_signals_and_a_heartbeat(library: Callable[..., Co
     assert status["not_stored"] == {}
     beat = HeartbeatRepository(table).all()["streamer"]
     assert beat["last_event_ms"] == stream[-1].event_ms
-    assert {"lag_ms", "trades", "rejected", "windows", "models", "gaps", "beat_ms"} <= beat.keys()
+    assert {"lag_ms", "trades", "rejected", "windows", "models", "gaps", "loop", "beat_ms"} <= beat.keys()
     assert (beat["trades"], beat["state"]) == (3000, "stopped")
 
 
-def test_a_restart_continues_where_it_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("flush_seconds", [0.0, 600.0])
+def test_a_restart_continues_where_it_stopped(tmp_path: Path, flush_seconds: float) -> None:
     stream, spikes = trades(3000, seed=22), []
     for part in (stream[:700], stream[700:1900], stream[1900:]):
         alerts, table = FakeAlerts(), SqliteTable(str(tmp_path / "state.sqlite"))
         with ServedFeed(sending(part)) as feed:
-            service = make(feed, table, alerts=alerts)
+            service = make(feed, table, alerts=alerts, base=settings(flush_seconds=flush_seconds))
             service.run_in_thread()
             wait_until(lambda: service.status()["trades"] == len(part))  # noqa: B023
             assert service.stop()
@@ -200,14 +201,13 @@ def test_a_restart_continues_where_it_stopped(tmp_path: Path) -> None:
     assert service.status()["restored"] == 1
 
 
-def test_a_killed_streamer_loses_nothing_that_the_exchange_still_has(
-    tmp_path: Path,
-) -> None:
+@pytest.mark.parametrize("flush_seconds", [0.0, 0.3, 600.0])
+def test_a_killed_streamer_loses_nothing_that_the_exchange_still_has(tmp_path: Path, flush_seconds: float) -> None:
     """A kill is a copy of the state file at any moment: whatever it holds must continue to the same end."""
     stream, kept = trades(2500, seed=23), tmp_path / "killed.sqlite"
     table, first = SqliteTable(str(tmp_path / "state.sqlite")), FakeAlerts()
     with ServedFeed(sending(stream[:1500], per_burst=5)) as feed:
-        service = make(feed, table, alerts=first)
+        service = make(feed, table, alerts=first, base=settings(flush_seconds=flush_seconds))
         service.run_in_thread()
         wait_until(lambda: service.status()["windows"] > 0 and service.status()["queued"] == 0)
         with sqlite3.connect(str(tmp_path / "state.sqlite")) as source, sqlite3.connect(str(kept)) as target:
@@ -216,7 +216,7 @@ def test_a_killed_streamer_loses_nothing_that_the_exchange_still_has(
         service.stop()
     second, table = FakeAlerts(), SqliteTable(str(kept))
     with ServedFeed(sending(stream[1500:])) as feed:
-        base = settings(warmup_trades=True, warmup_hours=1.0)
+        base = settings(warmup_trades=True, warmup_hours=1.0, flush_seconds=flush_seconds)
         service = make(feed, table, alerts=second, base=base, exchange=FakeExchange(stream[:1600]))
         service.run_in_thread()
         wait_until(lambda: service.status()["last_event_ms"] == stream[-1].event_ms)

@@ -61,6 +61,7 @@ levels = st.lists(st.tuples(st.floats(), st.floats()), max_size=8)
 
 @given(levels, levels, st.integers(1, 6))
 def test_survives_every_float(bids: list[tuple[float, float]], asks: list[tuple[float, float]], n: int) -> None:
+    """F210, F602: empty, crossed and poisoned books."""
     reading = read(bids, asks, n)
     assert -1.0 <= reading.obi <= 1.0
     json.dumps(reading.to_json(), allow_nan=False)

@@ -145,6 +145,7 @@ def test_a_restart_changes_nothing(cut):
 
 @given(rows=st.lists(st.tuples(st.integers(0, 1_500), st.floats(), st.floats(), st.booleans()), max_size=60))
 def test_survives_every_float(rows):
+    """F602."""
     detector, now = PumpDetector(PumpSettings(warmup_hours=0.0), Market.SPOT, "ABCBTC"), START_MS
     for step, price, quantity, buy in rows:
         now += step

@@ -63,6 +63,7 @@ def test_never_raises_and_never_answers_with_no_number(x: float, history: list[f
     ],
 )
 def test_says_nothing_without_a_usable_scale(x: float, history: list[float]) -> None:
+    """F208, F602: constant series have no z, never an infinite one."""
     assert robust_z(x, history) is None
 
 

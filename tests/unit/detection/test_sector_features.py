@@ -259,6 +259,7 @@ def test_the_future_never_changes_the_past_and_minutes_ascend() -> None:
 
 @given(st.lists(st.tuples(st.floats(), st.floats(), st.one_of(st.none(), st.floats())), min_size=30, max_size=60))
 def test_survives_every_float(numbers: list[tuple[float, float, float | None]]) -> None:
+    """F602."""
     engine = FeatureEngine(SMALL, "BTC", ("A",))
     for minute, (close, volume, taker) in enumerate(numbers):
         out = engine.push(

@@ -72,6 +72,7 @@ def test_equality_counts_and_warming_says_nothing() -> None:
 
 @given(st.floats(), st.floats())
 def test_survives_every_float(price: float, quantity: float) -> None:
+    """F602."""
     rule = detector(window=2, multiple=1.0)
     for _ in range(3):
         reading = rule.step(trade(quantity, price=price))

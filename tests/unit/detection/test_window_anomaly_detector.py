@@ -89,6 +89,7 @@ def test_incomplete_and_bad_windows_are_neither_scored_nor_learnt() -> None:
 
 @given(st.lists(st.floats(), min_size=4, max_size=4))
 def test_survives_every_float(values: list[float]) -> None:
+    """F602."""
     rule = ready()
     volume, average, return_, volatility = values
     verdict = rule.step(window(0, volume=volume, avg_trade_size=average, return_=return_, volatility=volatility))

@@ -61,6 +61,8 @@ def test_a_second_run_asks_for_nothing(market: FakeWorld) -> None:
 
 @pytest.mark.parametrize("cut", [0, 4, 9])
 def test_a_run_cut_at_any_page_is_gone_on_with(market: FakeWorld, cut: int) -> None:
+    """F211: rows equal to one clean run's."""
+
     def until_cut(done: int, total: int, text: str) -> None:
         if done > cut:
             raise KeyboardInterrupt

@@ -68,6 +68,7 @@ def test_a_repeated_minute_stores_nothing_and_tells_again(futures: FakeWorld) ->
 
 
 def test_the_running_bar_is_never_stored(futures: FakeWorld) -> None:
+    """F207: open bars stored as closed: none, whichever way the exchange's clock is off."""
     futures.market.offset_ms = 45_000
     run_at(futures, 1)
     assert max(minutes_of(futures)) == BEGIN
@@ -78,6 +79,7 @@ def test_the_running_bar_is_never_stored(futures: FakeWorld) -> None:
 
 
 def test_a_late_bar_joins_its_minute_and_is_named(futures: FakeWorld) -> None:
+    """F209: a row that lacked is a hole, and filled later."""
     run_at(futures, 0)
     late = futures.market.bars[Market.USDM, "XMRUSDT"].pop(BEGIN)
     assert run_at(futures, 1).missing == {"XMRUSDT": 1}

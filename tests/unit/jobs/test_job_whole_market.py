@@ -93,6 +93,7 @@ def test_each_symbol_stands_in_one_sector_and_what_is_no_usdt_perpetual_is_left_
 
 
 def test_symbols_come_go_and_change_names_without_a_stop() -> None:
+    """F606: listings, delistings and renames."""
     world = make_world()
     deps = chained(world, world.deps)
     bars_at(world, deps, 0)

@@ -70,12 +70,14 @@ def test_the_event_is_that_of_payload_version_2(server: ApiServer) -> None:
 
 
 def test_another_name_is_refused(server: ApiServer) -> None:
+    """F709: a foreign Host header."""
     status, _, answer = ask(server, "/api/health", Host="evil.example:80")
     assert (status, answer["code"]) == (403, "host")
     assert ask(server, "/api/health", Host="localhost:1")[0] == 200
 
 
 def test_requests_are_bounded(server: ApiServer) -> None:
+    """F709: long queries and large bodies."""
     assert ask(server, "/api/x?" + "q" * (MAX_QUERY + 1))[0] == 414
     assert ask(server, "/api/x", method="POST", body=b"x" * (MAX_BODY + 1))[0] == 413
 

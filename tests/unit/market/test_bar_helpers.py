@@ -25,6 +25,7 @@ def test_a_bar_is_closed_once_its_close_time_has_passed() -> None:
 
 @given(st.lists(st.integers(0, 10)))
 def test_normalized_bars_ascend_without_repeats(minutes: list[int]) -> None:
+    """F208: unsorted and repeated bars; a missing one stays missing."""
     bars, dropped = normalize_bars(bar(minute, float(i + 1)) for i, minute in enumerate(minutes))
     assert [one.open_ms for one in bars] == sorted({minute * MINUTE for minute in minutes})
     assert dropped + len(bars) == len(minutes)

@@ -130,6 +130,7 @@ def slow_windows(
 
 @given(steps, st.sampled_from([0, 2_000, 30_000]))
 def test_equals_the_definition(moves: list[tuple[int, float, float]], lateness_ms: int) -> None:
+    """F603: trades on the edge, empty windows, stragglers, against the definition."""
     trades = _trades(moves)
     windows = aggregator(lateness_ms=lateness_ms)
     closed = feed(windows, trades) + windows.flush(None)

@@ -36,7 +36,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         ("api: {port: soon}", "api.port: expected `int`"),
         ("a: &x 1\nb: *x", "line 2: aliases are not allowed"),
         ("api:\n  port: 1\n  port: 2", "line 3: the key 'port' is given twice"),
-        ("api: [1", "line 1: expected ',' or ']'"),
+        ("api: [1", "line 2: did not find expected ',' or ']'"),
         ("just words", "expected sections"),
         ("api: {port: 70000}", "api.port must lie in 0..65535"),
         ("universe: {sectors: {A: [X], B: [X]}}", "universe.sectors.B repeats X, which already stands in A"),
@@ -61,6 +61,7 @@ def test_defaults_are_those_of_the_specification() -> None:
     ],
 )
 def test_bad_files_are_refused_with_their_place(tmp_path: Path, text: str, says: str) -> None:
+    """F604: unknown, repeated and wrong keys, with line or path."""
     with pytest.raises(ConfigurationError) as caught:
         load_settings(write(tmp_path, text), {})
     assert says in str(caught.value)
@@ -68,6 +69,7 @@ def test_bad_files_are_refused_with_their_place(tmp_path: Path, text: str, says:
 
 
 def test_size_is_limited_and_missing_files_are_named(tmp_path: Path) -> None:
+    """F604: size and nesting are bounded before anything is built."""
     with pytest.raises(ConfigurationError, match="may have 65536 at most"):
         load_settings(write(tmp_path, "#" * (MAX_BYTES + 1)), {})
     with pytest.raises(ConfigurationError, match="does not exist"):

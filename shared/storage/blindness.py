@@ -5,14 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from shared.market.model import Market
-from shared.storage.schema import trouble_key, troubles_partition
+from shared.storage.schema import blindness_key, blindness_partition
 from shared.storage.table import Item, Table
 
 _KEEP_S = 7 * 86_400
 
 
 @dataclass(frozen=True, slots=True)
-class Trouble:
+class Blindness:
     """What kept `component` from its data at `at_ms`: `code` is an error's, `reason` and `cure` are for people.
 
     Nothing clears it: a sign of life that is newer says that it is over.
@@ -27,35 +27,35 @@ class Trouble:
 
 
 @dataclass(frozen=True, slots=True)
-class TroubleRepository:
+class BlindnessRepository:
     table: Table
 
-    def note(self, trouble: Trouble) -> None:
-        """Keep the newest trouble of a component."""
-        pk, sk = trouble_key(trouble.component)
+    def note(self, blind: Blindness) -> None:
+        """Keep the newest reason of a component."""
+        pk, sk = blindness_key(blind.component)
         self.table.put(
             {
                 "pk": pk,
                 "sk": sk,
-                "component": trouble.component,
-                "market": trouble.market.value,
-                "code": trouble.code[:60],
-                "reason": trouble.reason[:500],
-                "cure": trouble.cure[:500],
-                "at_ms": trouble.at_ms,
-                "expires_at": trouble.at_ms // 1000 + _KEEP_S,
+                "component": blind.component,
+                "market": blind.market.value,
+                "code": blind.code[:60],
+                "reason": blind.reason[:500],
+                "cure": blind.cure[:500],
+                "at_ms": blind.at_ms,
+                "expires_at": blind.at_ms // 1000 + _KEEP_S,
             }
         )
 
-    def all(self) -> dict[str, Trouble]:
-        """Return each component's newest trouble, which may be over."""
-        rows = self.table.query(troubles_partition())
-        return {str(row["component"]): _trouble(row) for row in rows}
+    def all(self) -> dict[str, Blindness]:
+        """Return each component's newest reason, which may be over."""
+        rows = self.table.query(blindness_partition())
+        return {str(row["component"]): _blindness(row) for row in rows}
 
 
-def _trouble(row: Item) -> Trouble:
+def _blindness(row: Item) -> Blindness:
     at_ms = row.get("at_ms")
-    return Trouble(
+    return Blindness(
         component=str(row["component"]),
         market=Market(str(row["market"])),
         code=str(row.get("code", "")),

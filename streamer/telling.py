@@ -1,0 +1,120 @@
+"""What a streamer tells of itself: its health, the numbers of the status line, and the heartbeat made of them."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Any
+
+from shared.clock import Clock
+from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.table import Table, Value
+from streamer.health import Health, judge
+from streamer.worker import Job, Worker
+
+if TYPE_CHECKING:
+    from streamer.service import StreamerService
+
+COMPONENT = "streamer"
+
+
+def health(service: StreamerService) -> Health:
+    """Judge the streamer as it stands; safe from any thread."""
+    return judge(
+        running=service.running,
+        standby=service.running and not service.owning,
+        warming=not service.backlog.live,
+        messages=service.session.messages,
+        connected=service.lines.live,
+        errors=service.lines.errors,
+        quiet=service.lines.quiet(time.monotonic()),
+    )
+
+
+def status(service: StreamerService) -> dict[str, Any]:
+    """Return the numbers of the status line; safe from any thread."""
+    session, executor, found = service.session, service.executor, health(service)
+    learning = session.learning()
+    return {
+        "state": found.state.value,
+        "reason": found.reason,
+        "loop": session.loop,
+        "symbols": len(session.symbols),
+        "trades": session.trades,
+        "trades_per_s": service.rate.per_s,
+        "lag_ms": session.lag_ms if session.trades else None,
+        "last_event_ms": session.newest_ms or None,
+        "windows": session.windows,
+        "models": session.models,
+        "learning": learning,
+        "learning_of": service.settings.window_anomaly.first_fit,
+        "gaps": session.gaps,
+        "missing": session.missing,
+        "rejected": dict(session.rejected),
+        "signals": dict(executor.signals),
+        "restored": service.restored,
+        "warmup": dict(service.past.status),
+        "reconnects": service.lines.reconnects,
+        "renewals": service.lines.renewals,
+        "queued": executor.worker.pending,
+        "not_stored": dict(executor.worker.failed + executor.worker.dropped),
+        "internal_errors": service.internal_errors,
+        "takeovers": service.takeovers,
+        "liquidations": {"orders": service.liquidations.orders, "minutes": service.liquidations.minutes},
+        "refused_writes": service.checkpoints.refused,
+        "left_to_successor": dict(executor.left),
+        "dropped_for_lag": service.lag.drops,
+        "filled": executor.filler.fetched,
+        "given_up": dict(executor.filler.given_up),
+        "error": str(service.error) if service.error is not None else executor.worker.error,
+    }
+
+
+class Rate:
+    """Trades a second over the last five seconds."""
+
+    def __init__(self) -> None:
+        self._seen: list[tuple[float, int]] = []
+
+    def look(self, trades: int, now_s: float) -> None:
+        self._seen = [*self._seen[-20:], (now_s, trades)]
+
+    @property
+    def per_s(self) -> float:
+        seen = self._seen
+        span_s = seen[-1][0] - seen[0][0] if len(seen) > 1 else 0.0
+        return (seen[-1][1] - seen[0][1]) / span_s if span_s > 0 else 0.0
+
+
+class Heartbeat:
+    """Writes a beat if messages came since the last one: a feed without data goes stale by itself."""
+
+    def __init__(self, table: Table, clock: Clock, worker: Worker, every_s: float) -> None:
+        self._heartbeats = HeartbeatRepository(table)
+        self._clock = clock
+        self._worker = worker
+        self._every_ms = every_s * 1000
+        self._beat_ms = 0
+        self._messages = -1
+
+    def beat(self, service: StreamerService, *, final: bool = False) -> None:
+        session, now_ms = service.session, self._clock.now_ms()
+        messages = session.messages + service.backlog.messages
+        due = now_ms - self._beat_ms >= self._every_ms
+        if not final and (not due or messages == self._messages):
+            return
+        self._beat_ms, self._messages = now_ms, messages
+        fields: dict[str, Value] = {
+            "state": "stopped" if final else health(service).state.value,
+            "last_event_ms": session.newest_ms,
+            "lag_ms": session.lag_ms,
+            "trades": session.trades,
+            "rejected": sum(session.rejected.values()),
+            "rejected_by_reason": dict(session.rejected),
+            "windows": session.windows,
+            "models": session.models,
+            "gaps": session.gaps,
+            "missing": session.missing,
+            "loop": session.loop,
+        }
+        # `keep` is False: the next beat makes up for one that storage did not take.
+        self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))
