@@ -5,8 +5,7 @@
    stops in front of it and leaves it to the careful path. Sums are made in the same order in the same doubles, and
    quantities in the same integers of 1e-8, so both loops leave the same state behind, to the last bit. */
 
-#define PY_SSIZE_T_CLEAN
-#include <Python.h>
+#include "batch.h"
 #include <stdint.h>
 #include <string.h>
 
@@ -32,6 +31,7 @@ typedef struct {
 } Feed;
 
 static const double POWERS[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+static const int64_t FAR_MS = 86400000;
 static const int64_t TENS[] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
 
 static uint64_t hash_of(const char *text, size_t length) {
@@ -50,15 +50,18 @@ static Row *find(Feed *self, const char *symbol, size_t length) {
     }
 }
 
+/* Inlined, a comparison with a constant is one or two machine words long instead of a call. */
+#define ALWAYS_INLINE static inline __attribute__((always_inline))
+
 /* --- reading: each helper moves the cursor and returns 0 when the text is not what it should be ------------------- */
-static int skip(const char **at, const char *end, const char *text, size_t length) {
+ALWAYS_INLINE int skip(const char **at, const char *end, const char *text, size_t length) {
     if ((size_t)(end - *at) < length || memcmp(*at, text, length)) return 0;
     *at += length;
     return 1;
 }
 #define SKIP(text) skip(&at, end, text, sizeof(text) - 1)
 
-static int whole(const char **at, const char *end, int64_t *value) {
+ALWAYS_INLINE int whole(const char **at, const char *end, int64_t *value) {
     const char *from = *at;
     int64_t number = 0;
     while (*at < end && **at >= '0' && **at <= '9') number = number * 10 + (*(*at)++ - '0');
@@ -67,7 +70,7 @@ static int whole(const char **at, const char *end, int64_t *value) {
 }
 
 /* A positive decimal of at most 15 significant digits and 8 decimals: exact as an integer, and as a double. */
-static int decimal(const char **at, const char *end, double *value, int64_t *units) {
+ALWAYS_INLINE int decimal(const char **at, const char *end, double *value, int64_t *units) {
     const char *from = *at;
     int64_t number = 0;
     int decimals = 0, digits = 0;
@@ -129,28 +132,53 @@ static int parse(Feed *self, const char *at, const char *end, Parsed *out) {
     return SKIP(",\"M\":true}}") && at == end;
 }
 
-/* take(batch, start, latest_ms, newest_ms) -> (next, newest_ms, fired) */
+static PyObject *row_values(Py_ssize_t row, const Parsed *trade, int64_t before) {
+    return Py_BuildValue("(nLddLLLO)", row, (long long)trade->id, trade->price, trade->quantity,
+                         (long long)trade->event_ms, (long long)trade->units, (long long)before,
+                         trade->maker ? Py_True : Py_False);
+}
+
+/* take(batch, start, latest_ms, newest_ms) -> (next, newest_ms, fired, beyond)
+
+   `batch` is a list of bytes or a Batch. `beyond`: the message in front of which it stopped, if that is a plain trade
+   whose turn it is, and only its time lies outside the open window; None for any other. */
 static PyObject *Feed_take(Feed *self, PyObject *args) {
     PyObject *batch;
     Py_ssize_t start;
     long long latest_ms, newest_ms;
-    if (!PyArg_ParseTuple(args, "O!nLL", &PyList_Type, &batch, &start, &latest_ms, &newest_ms)) return NULL;
-    PyObject *fired = PyList_New(0);
+    if (!PyArg_ParseTuple(args, "OnLL", &batch, &start, &latest_ms, &newest_ms)) return NULL;
+    int packed = Py_IS_TYPE(batch, &BatchType);
+    if (!packed && !PyList_Check(batch)) {
+        PyErr_SetString(PyExc_TypeError, "a batch is a list of bytes or a Batch");
+        return NULL;
+    }
+    PyObject *fired = PyList_New(0), *beyond = NULL;
     if (!fired) return NULL;
-    Py_ssize_t number = start, count = PyList_GET_SIZE(batch);
+    Py_ssize_t number = start, count = packed ? ((Batch *)batch)->count : PyList_GET_SIZE(batch);
     for (; number < count; number++) {
-        PyObject *item = PyList_GET_ITEM(batch, number);
-        if (!PyBytes_Check(item)) break;
-        const char *text = PyBytes_AS_STRING(item);
-        Py_ssize_t length = PyBytes_GET_SIZE(item);
+        const char *text;
+        Py_ssize_t length;
+        if (packed) text = batch_message((Batch *)batch, number, &length);
+        else {
+            PyObject *item = PyList_GET_ITEM(batch, number);
+            if (!PyBytes_Check(item)) break;
+            text = PyBytes_AS_STRING(item);
+            length = PyBytes_GET_SIZE(item);
+        }
         Parsed trade;
         if (!parse(self, text, text + length, &trade)) break;
         Row *row = trade.row;
         int64_t units, total = row->total;
-        if (trade.id != row->next_id || trade.event_ms < row->lo || trade.event_ms >= row->hi ||
-            trade.event_ms > latest_ms || length > row->longest || trade.price >= 1e15 || trade.quantity >= 1e15 ||
-            __builtin_add_overflow(row->units, trade.units, &units))
+        if (trade.id != row->next_id || row->hi < 0 || trade.event_ms > latest_ms || length > row->longest ||
+            trade.price >= 1e15 || trade.quantity >= 1e15)
             break;
+        if (trade.event_ms < row->lo || trade.event_ms >= row->hi) {
+            /* A time far off is not believed so quickly. */
+            if (trade.event_ms < row->lo - FAR_MS || trade.event_ms > row->hi + FAR_MS) break;
+            beyond = row_values(row - self->rows, &trade, 0);
+            break;
+        }
+        if (__builtin_add_overflow(row->units, trade.units, &units)) break;
         if (row->size && __builtin_add_overflow(total, trade.units - row->ring[row->at], &total)) break;
         row->next_id++;
         row->seen++;
@@ -175,9 +203,7 @@ static PyObject *Feed_take(Feed *self, PyObject *args) {
         }
         if ((__int128)trade.units * row->times_quantity >= (__int128)before * row->times_sum &&
             row->laps * row->size + row->at > row->size) {
-            PyObject *one = Py_BuildValue(
-                "(nLddLLLO)", (Py_ssize_t)(row - self->rows), (long long)trade.id, trade.price, trade.quantity,
-                (long long)trade.event_ms, (long long)trade.units, (long long)before, trade.maker ? Py_True : Py_False);
+            PyObject *one = row_values(row - self->rows, &trade, before);
             if (!one || PyList_Append(fired, one)) {
                 Py_XDECREF(one);
                 Py_DECREF(fired);
@@ -186,7 +212,11 @@ static PyObject *Feed_take(Feed *self, PyObject *args) {
             Py_DECREF(one);
         }
     }
-    return Py_BuildValue("(nLN)", number, newest_ms, fired);
+    if (PyErr_Occurred()) {
+        Py_DECREF(fired);
+        return NULL;
+    }
+    return Py_BuildValue("(nLNN)", number, newest_ms, fired, beyond ? beyond : Py_NewRef(Py_None));
 }
 
 static int rehash(Feed *self, Py_ssize_t slots) {
@@ -339,16 +369,15 @@ static PyTypeObject FeedType = {
     .tp_methods = METHODS,
 };
 
-static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_hotloop", NULL, -1, NULL, NULL, NULL, NULL, NULL};
+static struct PyModuleDef MODULE = {PyModuleDef_HEAD_INIT, "_hotloop", NULL, -1, GATHER_FUNCTIONS, NULL, NULL, NULL, NULL};
 
 PyMODINIT_FUNC PyInit__hotloop(void) {
-    if (PyType_Ready(&FeedType) < 0) return NULL;
+    if (PyType_Ready(&FeedType) < 0 || PyType_Ready(&BatchType) < 0 || PyType_Ready(&GatherType) < 0) return NULL;
     PyObject *module = PyModule_Create(&MODULE);
     if (!module) return NULL;
-    Py_INCREF(&FeedType);
     if (PyModule_AddStringConstant(module, "SOURCES", SOURCES) < 0 ||
-        PyModule_AddObject(module, "Feed", (PyObject *)&FeedType) < 0) {
-        Py_DECREF(&FeedType);
+        PyModule_AddObjectRef(module, "Feed", (PyObject *)&FeedType) < 0 ||
+        PyModule_AddObjectRef(module, "Gather", (PyObject *)&GatherType) < 0) {
         Py_DECREF(module);
         return NULL;
     }

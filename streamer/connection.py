@@ -5,14 +5,14 @@ Two libraries implement it: picows (the hot path) and websockets (the reference 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from shared.errors import Blocked, ExchangeError, ExchangeUnavailable, RateLimited, RestrictedLocation
 
-OnMessages = Callable[[list[bytes], int], None]
+OnMessages = Callable[[Sequence[bytes], int], None]
 """Called on the event loop with the whole messages that one read brought, in order, and their receive time (epoch ms).
-Must not raise or block; the list is the receiver's to keep."""
+Must not raise or block; the sequence is the receiver's to keep, and each access to a message may copy it."""
 
 OPEN_TIMEOUT_S = 10.0
 CLOSE_TIMEOUT_S = 1.0

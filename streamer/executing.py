@@ -65,7 +65,7 @@ class Executor:
         self._reconnect = reconnect
         self._lost = lost
         self._unsaved: set[str] = set()  # symbols without a stored position
-        self._probed_s = 0.0
+        self._probed_s, self._probed = 0.0, 0
         self.worker = Worker("streamer-storage")
         self.fitter = Fitter(self._fitted)
         self.filler = GapFiller(market_data, self._feed_late, self._give_up)
@@ -128,16 +128,32 @@ class Executor:
         self._on_loop(lambda: self.execute(self._session().abandon(gap)))
 
     def probe(self, market: Market, now_s: float, *, live: bool) -> None:
-        """Ask over REST about symbols that have not traded since their connection broke."""
+        """Ask over REST about symbols that have not traded since their connection broke, or for suspiciously long."""
         session = self._session()
         unsure = session.unsure()
         if not unsure or not live:
             self._probed_s = now_s
         elif now_s - self._probed_s >= PROBE_AFTER_S:
             self._probed_s = now_s
-            for symbol, last_id in unsure[:_MOST_PROBES]:
-                sure = partial(self._on_loop, partial(session.trust, symbol, last_id))
-                self.filler.probe(market, symbol, session.kind, last_id, sure)
+            first = self._probed % len(unsure)  # one that gets no answer must not stand before the others for ever
+            self._probed += min(len(unsure), _MOST_PROBES)
+            for symbol, last_id in (unsure[first:] + unsure[:first])[:_MOST_PROBES]:
+                trust = partial(session.trust, symbol, last_id, session.newest_ms)
+                self.filler.probe(market, symbol, session.kind, last_id, partial(self._told, trust))
+
+    def _told(self, trust: Callable[[], None], newer: bool | None) -> None:
+        if newer is False:
+            self._on_loop(trust)
+
+    def ask(self, market: Market, symbol: str, told: Callable[[bool | None], None]) -> None:
+        """Ask over REST whether a symbol has traded since its position; `told` hears it on the loop, None: unknown."""
+        session = self._session()
+        state = session.states.get(symbol)
+        last_id = session.position(symbol)[0] if state is not None else None
+        if last_id is None:
+            told(None)
+        else:
+            self.filler.probe(market, symbol, session.kind, last_id, lambda newer: self._on_loop(partial(told, newer)))
 
     # --- what is kept -------------------------------------------------------------------------------------------
     def unsaved(self, symbols: Iterable[str]) -> None:

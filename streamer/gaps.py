@@ -62,9 +62,12 @@ class GapFiller:
         self._stopped = True
         self._worker.stop(0.0)
 
-    def probe(self, market: Market, symbol: str, kind: TradeKind, last_id: int, sure: Callable[[], None]) -> None:
-        """Ask what came after `last_id`: it is fed; when there is nothing, `sure` is called."""
+    def probe(
+        self, market: Market, symbol: str, kind: TradeKind, last_id: int, told: Callable[[bool | None], None]
+    ) -> None:
+        """Ask what came after `last_id`: it is fed. `told` hears True when something did, None without an answer."""
         if self.not_served is not None:
+            told(None)
             return
 
         def ask() -> None:
@@ -73,18 +76,19 @@ class GapFiller:
                 page = self._fetch(gap, last_id + 1, PAGE)
             except ExchangeError as exc:
                 self._judge(exc)
+                told(None)
                 return
             newer = [trade for trade in page if trade.trade_id is not None and trade.trade_id > last_id]
             if newer:
                 self.fetched += len(newer)
                 self._feed(newer)
-            else:
-                sure()
+            told(bool(newer))
 
-        self._worker.offer(Job("probe", ask, keep=False))
+        if not self._worker.offer(Job("probe", ask, keep=False)):
+            told(None)
 
     def _fill(self, gap: Gap) -> None:
-        start = gap.first_id
+        start, found = gap.first_id, 0
         until_s = time.monotonic() + _PATIENCE_S
         while start <= gap.last_id and not self._stopped:
             try:
@@ -100,6 +104,7 @@ class GapFiller:
                 return
             wanted = [t for t in page if t.trade_id is not None and gap.first_id <= t.trade_id <= gap.last_id]
             self.fetched += len(wanted)
+            found += len(wanted)
             if wanted:
                 self._feed(wanted)
             newest = page[-1].trade_id if page else None
@@ -109,7 +114,8 @@ class GapFiller:
             start = newest + 1
             until_s = time.monotonic() + _PATIENCE_S
         if not self._stopped:
-            self._abandon(gap, "holes_inside", quiet=True)  # ids that the exchange passed over never come
+            # Ids that the exchange has passed over or forgotten never come.
+            self._abandon(gap, "not_kept", quiet=found == gap.size)
 
     def _judge(self, exc: ExchangeError) -> None:
         if not exc.retryable and exc.code in ("bad_request", "blocked", "restricted_location", "exchange"):

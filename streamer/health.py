@@ -40,8 +40,10 @@ def judge(
     errors: tuple[str, ...],
     quiet: tuple[str, ...],
     standby: bool = False,
+    deaf: bool = False,
 ) -> Health:
-    """Judge a streamer. `errors` are the connections' reasons, `quiet` the streams without recent trades."""
+    """Judge a streamer. `errors` are the connections' reasons, `quiet` the streams without recent trades; `deaf`: the
+    exchange has trades that the connections do not bring."""
     if not running:
         return Health(State.STOPPED)
     if standby:
@@ -50,6 +52,8 @@ def judge(
         return Health(State.BROKEN if errors or messages else State.STARTING, "; ".join(errors) or "not connected")
     if warming or not messages:
         return Health(State.STARTING, "fetching past trades" if warming else "no message yet")
+    if deaf:
+        return Health(State.BROKEN, "the exchange has trades that the connection does not bring")
     if "*" in quiet:
         return Health(State.QUIET, "no trades at the moment")
     return Health(State.LIVE)

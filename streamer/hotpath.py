@@ -30,7 +30,7 @@ _SYMBOL = pattern(rb'"s":"([^"\\]+)"')
 _LEAST, _EXACT_BELOW = 1e-12, 2e7  # as in shared.market.windows and shared.market.model
 
 
-def take(session: Session, batch: list[bytes], recv_ms: int, actions: list[Action]) -> None:
+def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[Action]) -> None:
     """Take the messages of one read, in order."""
     frames: Sequence[wire.OnlyTradeFrame | wire.OnlyAggTradeFrame]
     try:
@@ -103,12 +103,16 @@ def take(session: Session, batch: list[bytes], recv_ms: int, actions: list[Actio
         session.newest_ms, session.newest_recv_ms = newest_ms, recv_ms
 
 
-def take_native(session: Session, feed: Any, batch: list[bytes], recv_ms: int, actions: list[Action]) -> None:
-    """The same with the loop in C, which stops in front of each message that is not straightforward."""
+def take_native(session: Session, feed: Any, batch: Sequence[bytes], recv_ms: int, actions: list[Action]) -> None:
+    """The same with the loop in C, which stops in front of each message that is not straightforward.
+
+    Where only the trade's time lies outside its symbol's open window, the message is known to be plain and next in
+    turn, and the trade goes to the detectors without being read a second time.
+    """
     market, kind, latest_ms = session.market, session.kind, recv_ms + session.parser.future_ms
     at, count = 0, len(batch)
     while True:
-        upto, newest_ms, fired = feed.take(batch, at, latest_ms, session.newest_ms)
+        upto, newest_ms, fired, beyond = feed.take(batch, at, latest_ms, session.newest_ms)
         session.messages += upto - at
         if newest_ms > session.newest_ms:
             session.newest_ms, session.newest_recv_ms = newest_ms, recv_ms
@@ -121,8 +125,22 @@ def take_native(session: Session, feed: Any, batch: list[bytes], recv_ms: int, a
                 actions.append(EmitSignal(spike.signal(spike._fired(trade, size, before))))
         if upto >= count:
             return
-        data = batch[upto]
         at = upto + 1
+        if beyond is not None:
+            row, trade_id, price, quantity, event_ms, _, _, maker = beyond
+            state = session.rows[row]
+            state.own()
+            follower = state.follower
+            if follower is not None and follower.newest == trade_id - 1:
+                follower.newest = trade_id
+                session.messages += 1
+                side = Side.SELL if maker else Side.BUY
+                trade = Trade(market, state.symbol, kind, trade_id, price, quantity, side, event_ms, recv_ms)
+                session._trade(trade, actions)
+                state.refresh(follower)
+                state.open()
+                continue
+        data = batch[upto]
         found = _SYMBOL.findall(data)
         touched: SymbolState | None = None
         if len(found) == 1 and data.count(b'"s"') == 1:
@@ -138,6 +156,6 @@ def take_native(session: Session, feed: Any, batch: list[bytes], recv_ms: int, a
             touched.open()
         if not session.parser.combined:
             session.own_all()
-            for rest in batch[at:]:
-                session.take_one(rest, recv_ms, actions)
+            for number in range(at, count):
+                session.take_one(batch[number], recv_ms, actions)
             return

@@ -7,7 +7,7 @@ minute is stored only when the connection stood for all of it, and then also whe
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from shared.clock import MINUTE_MS
 from shared.exchange.binance.events import Liquidation, MarkPrice
@@ -40,7 +40,7 @@ class LiquidationSums:
         """The connection ended: the running minute is not covered any more."""
         self._covered_from_ms = None
 
-    def receive_many(self, batch: list[bytes], recv_ms: int) -> None:
+    def receive_many(self, batch: Sequence[bytes], recv_ms: int) -> None:
         """Take messages of the futures' market path; COIN-M orders, whose sizes are contracts, are left out."""
         for data in batch:
             for event in self._parser.receive(data, recv_ms):

@@ -19,9 +19,11 @@ import sys
 import sysconfig
 import tempfile
 from functools import cache
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+_PICOWS = "2.3."  # the versions of picows whose frames native/gather.c knows
 _FOLDER = Path(__file__).resolve().parent.parent / "native"
 _LIBRARY = Path(__file__).resolve().parent / f"_hotloop{sysconfig.get_config_var('EXT_SUFFIX') or '.so'}"
 
@@ -29,6 +31,32 @@ _LIBRARY = Path(__file__).resolve().parent / f"_hotloop{sysconfig.get_config_var
 def load() -> Any | None:
     """Return the extension module, or None: not built, unwanted, or built by another Python or from other sources."""
     return None if os.environ.get("TAPEWATCH_NATIVE") == "0" else _module()
+
+
+def gatherer() -> Any | None:
+    """Return the `Gather` class, or None: no extension, or frames that look otherwise than those it was written for."""
+    module = load()
+    return module.Gather if module is not None and _knows_frames(module) else None
+
+
+@cache
+def _knows_frames(module: Any) -> bool:
+    """Tell whether picows's frames are laid out as in the `picows.pxd` that the extension was written from: by their
+    version, and by what the extension sees in some of them."""
+    try:
+        from picows import WSMsgType  # not above: this file also runs as a script where nothing is installed
+        from picows.picows import _make_test_ws_frame
+
+        for kind in (WSMsgType.TEXT, WSMsgType.PING):
+            for fin, rsv1 in ((True, False), (False, True)):
+                for payload in (b"", b"seen by both"):
+                    frame = _make_test_ws_frame(kind, payload, fin, rsv1)
+                    told = (payload, kind.value, frame.fin, frame.rsv1, frame.last_in_buffer)
+                    if module.frame_fields(frame, len(payload)) != told or frame.get_payload_as_bytes() != payload:
+                        return False
+        return version("picows").startswith(_PICOWS)
+    except (ImportError, PackageNotFoundError, AttributeError, TypeError, ValueError):
+        return False
 
 
 @cache

@@ -201,11 +201,16 @@ class Ordering(Remembering):
                 state.unsure = state.last_id >= 0
                 state.hi = -1
 
-    def trust(self, symbol: str, last_id: int) -> None:
-        """Note that the exchange itself has nothing newer than `last_id`: a symbol that stands there is in no doubt."""
+    def trust(self, symbol: str, last_id: int, asked_ms: int) -> None:
+        """Note that the exchange itself has nothing newer than `last_id`: a symbol that stands there is in no doubt.
+
+        Args:
+            asked_ms: the exchange's time (`newest_ms`) when it was asked.
+        """
         state = self.states.get(symbol)
         if state is not None and state.unsure and state.last_id == last_id:
             state.unsure = False
+            state.proven_ms, state.proven_id = asked_ms, last_id
 
     def unsure(self) -> list[tuple[str, int]]:
         """Return the symbols in doubt with their positions."""

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from shared.clock import HOUR_MS, Clock
@@ -27,7 +27,7 @@ class Backlog:
 
     def __init__(self, forward: OnMessages) -> None:
         self._forward = forward
-        self._held: deque[tuple[list[bytes], int]] | None = deque()
+        self._held: deque[tuple[Sequence[bytes], int]] | None = deque()
         self.messages = 0
 
     @property
@@ -38,7 +38,7 @@ class Backlog:
     def full(self) -> bool:
         return self.messages >= HELD_MESSAGES
 
-    def take(self, batch: list[bytes], recv_ms: int) -> None:
+    def take(self, batch: Sequence[bytes], recv_ms: int) -> None:
         if self._held is not None:
             self._held.append((batch, recv_ms))
             self.messages += len(batch)

@@ -11,6 +11,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Callable
+from typing import Any
 
 import picows
 
@@ -23,14 +24,28 @@ from streamer.connection import (
     OnMessages,
     handshake_refused,
 )
+from streamer.native import gatherer
 
-PAUSE_S = 0.004  # how long a busy feed's messages gather
+PAUSE_S = 0.003  # how long a busy feed's messages gather
 BUSY_PER_S = 2_000.0  # below this a pause would save next to nothing and cost delay
 _MEASURE_S = 0.05  # how often the rate is judged
 _MOST_TOGETHER = 2_000  # messages handed on at once; more wait in the read buffer
 _FULL_READ = 1_000  # a read that brought so many says that more waits: no pause
 
 _TEXT, _BINARY = picows.WSMsgType.TEXT, picows.WSMsgType.BINARY
+
+
+class _Gathered:
+    """The messages gathered so far; native/gather.c does the same, and takes the frames itself."""
+
+    def __init__(self) -> None:
+        self.messages: list[bytes] = []
+        self.append = self.messages.append
+
+    def take(self) -> list[bytes]:
+        taken, self.messages = self.messages, []
+        self.append = self.messages.append
+        return taken
 
 
 class _Listener(picows.WSListener):
@@ -43,7 +58,11 @@ class _Listener(picows.WSListener):
         self.reason = "connection lost"
         self.parts: list[bytes] = []
         self.parts_size = 0
-        self.batch: list[bytes] = []
+        self.gathered: Any = _Gathered()
+        native = gatherer()
+        if native is not None:
+            self.gathered = gathered = native(self._flush, self._rare, _MOST_TOGETHER)
+            self.on_ws_frame = gathered.frame  # type: ignore[method-assign]
         self.transport: picows.WSTransport | None = None
         self.loop = asyncio.get_running_loop()
         self.busy = False
@@ -61,23 +80,23 @@ class _Listener(picows.WSListener):
             self.paused.cancel()
 
     def on_ws_frame(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
-        kind = frame.msg_type
-        if kind is _TEXT and frame.fin:
-            batch = self.batch
-            batch.append(frame.get_payload_as_bytes())
-            if frame.last_in_buffer or len(batch) >= _MOST_TOGETHER:
+        if frame.msg_type is _TEXT and frame.fin:
+            gathered = self.gathered
+            gathered.append(frame.get_payload_as_bytes())
+            if frame.last_in_buffer or len(gathered.messages) >= _MOST_TOGETHER:
                 self._flush()
             return
-        self._rare(transport, frame, kind)
+        self._rare(transport, frame)
         if frame.last_in_buffer:
             self._flush()
 
-    def _rare(self, transport: picows.WSTransport, frame: picows.WSFrame, kind: picows.WSMsgType) -> None:
+    def _rare(self, transport: picows.WSTransport, frame: picows.WSFrame) -> None:
+        kind = frame.msg_type
         if kind is picows.WSMsgType.PING:
             transport.send_pong(frame.get_payload_as_bytes())
         elif kind is _TEXT or kind is _BINARY:
             if frame.fin:
-                self.batch.append(frame.get_payload_as_bytes())
+                self.gathered.append(frame.get_payload_as_bytes())
                 return
             self.parts = [frame.get_payload_as_bytes()]
             self.parts_size = len(self.parts[0])
@@ -98,16 +117,13 @@ class _Listener(picows.WSListener):
             return
         self.parts.append(part)
         if frame.fin:
-            self.batch.append(b"".join(self.parts))
+            self.gathered.append(b"".join(self.parts))
             self.parts = []
 
     def _flush(self) -> None:
         """Hand on what was gathered, then rest for a moment if the feed is busy."""
-        batch = self.batch
-        if not batch:
-            return
-        self.batch = []
-        if self.deaf:
+        batch = self.gathered.take()
+        if self.deaf or not batch:
             return
         self.on_messages(batch, self.now_ms())
         self.counted += len(batch)

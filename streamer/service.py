@@ -22,7 +22,7 @@ from shared.market.model import Market, Trade
 from shared.settings import Settings
 from shared.storage.readings import ReadingRepository
 from shared.storage.table import Table
-from streamer import liquidation_feed, telling
+from streamer import fitting, liquidation_feed, telling
 from streamer.checkpointing import Checkpoints
 from streamer.connection import Connector
 from streamer.executing import Executor, SignalSink
@@ -107,7 +107,7 @@ class StreamerService:
         )
         self.backlog = Backlog(self._receive)
         self.past = Past(settings, market_data, clock, self._stopping)
-        self.lines = Lines(settings, self._connector, self.backlog.take, self._broken)
+        self.lines = Lines(settings, self._connector, self.backlog.take, self._broken, self._ask)
         self.lag = LagWatch()
         self.rate = telling.Rate()
         self._heartbeat = telling.Heartbeat(table, clock, self.executor.worker, settings.streamer.heartbeat_seconds)
@@ -181,6 +181,9 @@ class StreamerService:
 
     def _broken(self, symbols: Iterable[str]) -> None:
         self.session.doubt(symbols)
+
+    def _ask(self, symbol: str, told: Callable[[bool | None], None]) -> None:
+        self.executor.ask(self._market, symbol, told)
 
     def _lose(self) -> None:
         if self._lost is not None:
@@ -276,7 +279,7 @@ class StreamerService:
             await in_daemon_thread(partial(self.past.fetch, self.session, self._take_past, self._enough))
         await self.backlog.release()
         if self.settings.window_anomaly.enabled:
-            self.executor.fitter.prepare(_load_fitting)
+            self.executor.fitter.prepare(fitting.load)
 
     def _take_past(self, page: list[Trade]) -> None:
         self.executor.execute(self.session.warm(page), fit_now=True)
@@ -284,7 +287,7 @@ class StreamerService:
     def _enough(self) -> bool:
         return not self.owning or self._stopping.is_set() or self.backlog.full
 
-    def _receive(self, batch: list[bytes], recv_ms: int) -> None:
+    def _receive(self, batch: Sequence[bytes], recv_ms: int) -> None:
         try:
             actions = self.session.receive_many(batch, recv_ms)
         except Exception:  # one message must not stop the others; the count shows that ours is the fault
@@ -325,9 +328,3 @@ class StreamerService:
     def status(self) -> dict[str, Any]:
         """Return the numbers of the status line."""
         return telling.status(self)
-
-
-def _load_fitting() -> None:
-    """Import what the first fit needs."""
-    import sklearn.ensemble
-    import sklearn.preprocessing  # noqa: F401

@@ -1,8 +1,9 @@
 """The streamer's mind, without I/O: messages and time in, actions out.
 
 One session holds every detector that lives on trades, for all symbols of one market. Windows are decided by the
-exchange's time alone: a symbol's own trades close its windows, and `tick` closes those of a symbol that fell silent
-once the newest trade of any symbol shows that their time is long over. The wall clock decides nothing.
+exchange's time alone: a symbol's own trades close its windows. The newest trade of any symbol shows when those of a
+symbol that fell silent are over; `tick` closes them when the exchange itself has said that nothing is missing, for a
+stream that was cut off looks just like a silent one. The wall clock decides nothing.
 
 Trades reach the detectors in the order of their ids. Behind a missing id the later ones wait, until it has come
 (late, or fetched over REST) or is given up; so a shuffled or filled stream says what the whole one would have said.
@@ -13,7 +14,7 @@ so the first windows after a fit are still judged by the model before it; a repl
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from shared.exchange.binance.events import (
     Ack,
@@ -30,10 +31,14 @@ from shared.market.model import Trade
 from streamer import hotpath
 from streamer.actions import Action, FillGap, Reconnect
 from streamer.ordering import Ordering
+from streamer.symbol_state import SymbolState
 
 SILENT_MS = 6_000
-"""A silent symbol's window is closed by the others' time this long after its own would have: by then the watchdog
-has noticed a stream that is not silent but broken."""
+"""A symbol whose own trades have not closed a window this long after they might have is silent, or cut off."""
+ASK_MS = 120_000
+"""Which of the two it is, REST is asked after this long; at once when the window would be called an anomaly."""
+HOPELESS_MS = 600_000
+"""When REST has not said it either, the window closes as incomplete."""
 
 
 class Session(Ordering):
@@ -42,7 +47,7 @@ class Session(Ordering):
     Every input is accounted for: `trades` were used, `rejected` counts the rest by reason.
     """
 
-    def receive_many(self, batch: list[bytes], recv_ms: int) -> list[Action]:
+    def receive_many(self, batch: Sequence[bytes], recv_ms: int) -> list[Action]:
         """Take the messages of one read, in order: the same as `receive` with each of them, and much faster."""
         actions: list[Action] = []
         if self.feed is not None and self.parser.combined:
@@ -91,23 +96,47 @@ class Session(Ordering):
         return actions
 
     def tick(self) -> list[Action]:
-        """Judge the windows that were closed, and close those that the newest trade of any symbol shows to be over.
+        """Judge the windows that were closed, and close those of silent symbols that are known to be whole.
 
-        Call it a few times a second.
+        Call it a few times a second. A silent symbol that is to be asked about is among the `unsure` ones.
         """
         actions: list[Action] = []
         over_ms = self.newest_ms - SILENT_MS
         for state in self.states.values() if self.newest_ms else ():
-            if state.unsure or state.waiting or over_ms < state.aggregator._close_at:
+            if over_ms < state.aggregator._close_at or state.waiting:
                 continue
-            state.catch_up()
-            if state.pump is not None:
-                self._pumped(state.pump, state.pump.close(over_ms), actions)
-            windows = state.aggregator.flush(over_ms)
-            if windows:
-                self._close(state, windows, actions)
+            sure_ms = over_ms if state.last_id < 0 else 0  # no ids: nothing to ask for
+            if state.proven_id == state.last_id >= 0:
+                sure_ms = min(over_ms, state.proven_ms)
+            if state.unsure or sure_ms < state.aggregator._close_at:
+                if over_ms - state.aggregator._close_at < HOPELESS_MS:
+                    self._look_at_silent(state, over_ms)
+                    continue
+                state.catch_up()
+                state.aggregator.mark_incomplete(state.last_ms, over_ms)
+                sure_ms = over_ms
+            self._close_silent(state, sure_ms, actions)
         self._judge(actions)
         return actions
+
+    def _close_silent(self, state: SymbolState, sure_ms: int, actions: list[Action]) -> None:
+        state.catch_up()
+        if state.pump is not None:
+            self._pumped(state.pump, state.pump.close(sure_ms), actions)
+        windows = state.aggregator.flush(sure_ms)
+        if windows:
+            self._close(state, windows, actions)
+
+    def _look_at_silent(self, state: SymbolState, over_ms: int) -> None:
+        """Doubt a silent symbol whose window matters or has waited long: it is asked about then."""
+        close_at = state.aggregator._close_at
+        if state.unsure or (state.looked_ms == close_at and over_ms - close_at < ASK_MS):
+            return
+        state.own()
+        state.hi = -1
+        anomaly, state.looked_ms = state.anomaly, close_at
+        suspicious = anomaly is not None and any(map(anomaly.would_flag, state.aggregator.due(over_ms)))
+        state.unsure = suspicious or over_ms - close_at >= ASK_MS
 
     def finish(self) -> list[Action]:
         """Close every window: the recording is over."""

@@ -31,7 +31,8 @@ class SymbolState:
 
     __slots__ = (
         "add", "aggregator", "anomaly", "aside", "changes", "feed", "follower", "hi", "hole_from_ms", "last_id",
-        "last_ms", "lo", "lost", "opened", "pump", "remembered", "restored", "row", "seen", "spike", "step", "symbol",
+        "last_ms", "lo", "looked_ms", "lost", "opened", "proven_id", "proven_ms", "pump",
+        "remembered", "restored", "row", "seen", "spike", "step", "symbol",
         "taken", "unsure", "waiting", "window",
     )  # fmt: skip
 
@@ -58,6 +59,8 @@ class SymbolState:
         self.lost: list[tuple[int, int]] = []  # ids given up and not yet passed, ascending
         self.hole_from_ms: int | None = None  # ids up to the position are lost; the next trade bounds the hole
         self.unsure = False  # the connection broke: trades may be missing that nothing has shown yet
+        self.proven_ms, self.proven_id = 0, -1  # REST: nothing newer than this id up to this exchange time
+        self.looked_ms = 0  # the window that closes at this exchange time has been looked at, and is not suspicious
         self.restored = False  # continues from a stored position: what came since then was never signalled
         self.follower: IdFollower | None = None
         self.window: Any = None

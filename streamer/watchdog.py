@@ -20,6 +20,7 @@ _LONGEST_FACTOR = 3.0  # trades come in clusters, so the silences of the recent 
 _FIRST_S = 30.0  # patience with a connection whose rate is not known yet
 _PAUSED_S = 2.0  # looks further apart than this: we slept, not the exchange
 _AGAIN_S = 300.0  # a silence that a reconnect did not end is judged again after this
+_ASK_AGAIN_S = 30.0  # a whole connection's silence that the exchange has confirmed: asking is cheap
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,10 +86,23 @@ class Watchdog:
             threshold = pulse.threshold_s(self._base_s)
             if threshold is None and name == EVERYTHING:
                 threshold = max(_FIRST_S, 2 * self._base_s, pulse.patience_s)
-            if threshold is not None and silent > threshold and (worst is None or silent > worst.silent_s):
-                worst = Silence(name, silent, threshold)
-                pulse.patience_s = min(_AGAIN_S, 2 * threshold) if name == EVERYTHING else _AGAIN_S
+            if threshold is not None and silent > threshold:
+                pulse.patience_s = _AGAIN_S
+                if worst is None or silent > worst.silent_s:
+                    worst = Silence(name, silent, threshold)
         return worst
+
+    def excuse(self, stream: str, now_s: float) -> None:
+        """The exchange itself has no trades there: look again in a while."""
+        pulse = self._pulses.get(stream)
+        if pulse is not None:
+            pulse.patience_s = now_s - pulse.changed_s + (_ASK_AGAIN_S if stream == EVERYTHING else _AGAIN_S)
+
+    def convict(self, stream: str) -> None:
+        """The exchange has trades there: the next silence is judged as if this one had not been."""
+        pulse = self._pulses.get(stream)
+        if pulse is not None:
+            pulse.patience_s = 0.0
 
     def follow(self, streams: Iterable[str], now_s: float) -> None:
         """Watch these streams from now on; those that stay keep what is known of them."""

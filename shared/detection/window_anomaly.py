@@ -147,6 +147,16 @@ class WindowAnomalyDetector:
             return WindowVerdict(window, score, threshold, -1, Status.ANOMALY, hours)
         return WindowVerdict(window, score, threshold, 1, Status.NORMAL)
 
+    def would_flag(self, window: Window) -> bool:
+        """Tell whether the window would be called an anomaly if it were judged now; nothing is learnt."""
+        level = self._level
+        seen = self.see(window)
+        self._level = level
+        threshold = self._quantile.threshold()
+        if seen is None or self.model is None or threshold is None:
+            return False
+        return float(self.model.score((seen,))[0]) + SCORE_OFFSET < threshold
+
     def _keep(self, seen: tuple[float, ...]) -> None:
         self._buffer.extend(seen)
         if len(self._buffer) > self.settings.buffer * len(FEATURES):

@@ -123,6 +123,11 @@ class WindowAggregator:
         self._horizon = max(self._horizon, now_exchange_ms)
         return self._close() if self._horizon >= self._close_at else []
 
+    def due(self, now_exchange_ms: int) -> list[Window]:
+        """Return the windows that `flush` would close then, as they stand; nothing changes."""
+        limit = now_exchange_ms - self.config.lateness_ms
+        return [self._made(window, 0) for _, window in sorted(self._windows.items()) if window.end <= limit]
+
     def mark_incomplete(self, from_ms: int, to_ms: int) -> None:
         """Note that trades are missing between two times, both included; windows they touch say `complete=False`."""
         self._incomplete.append((from_ms, to_ms))
@@ -198,9 +203,12 @@ class WindowAggregator:
         if self._last_closed is not None:
             self.empty_windows += (window.start - self._last_closed) // self.config.window_ms - 1
         self._last_closed = window.start
-        count, late = window.count, self._late_unreported
-        self._closed_trades += count
-        self._late_unreported = 0
+        self._closed_trades += window.count
+        late, self._late_unreported = self._late_unreported, 0
+        return self._made(window, late)
+
+    def _made(self, window: _Open, late: int) -> Window:
+        count = window.count
         spread = window.squares - window.sum * window.sum / count
         return Window(
             market=self.market,

@@ -8,7 +8,7 @@ would have stored otherwise, or an API answer that is neither right nor an hones
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -106,7 +106,15 @@ def call_sweep(
                 with suppress(Exception):
                     scenario.after(case)
                 _again(scenario, case, None if kind.startswith("kill") else deps)
-                _count(row, case, wanted, at, _allowed(scenario, kind, wanted.operations[at]), honest, scenario.hints)
+                _count(
+                    row,
+                    case,
+                    wanted,
+                    at,
+                    _allowed(scenario, kind, wanted.operations[at]),
+                    honest,
+                    scenario.hints | _forged(kind, wanted.operations, at),
+                )
             rows.append(row)
     return rows
 
@@ -155,7 +163,7 @@ def _count(row: Row, case: Case, wanted: Expected, at: int, allowed: int, honest
 def _allowed(scenario: Scenario, kind: str, operation: str) -> int:
     """Faults between "accepted by the channel" and "noted as sent": a repeat with the same alert id is right there.
 
-    botocore takes an unreadable answer of a JSON service for an empty one: a garbled answer to a write is a forged yes.
+    botocore takes an unreadable answer of a JSON service for an empty one, once its retries are used up.
     """
     if kind == "garbage":
         return int(operation == "TransactWriteItems") * 2
@@ -164,6 +172,12 @@ def _allowed(scenario: Scenario, kind: str, operation: str) -> int:
     if kind.startswith("kill"):
         return scenario.repeats or int(operation in (*_NOTICES, "TransactWriteItems")) * 2
     return 0
+
+
+def _forged(kind: str, operations: Sequence[str], at: int) -> frozenset[int]:
+    """A garbled answer to a write that did not happen is a forged yes: no event may be lost by it, a row may."""
+    writes = ("PutItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
+    return frozenset({at} if kind == "garbage" and operations[at] in writes else ())
 
 
 @contextmanager

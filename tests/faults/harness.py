@@ -7,17 +7,19 @@ come. Golden is what a replay of all the trades says.
 from __future__ import annotations
 
 import asyncio
+import os
+import re
 import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from math import isclose
 from typing import Any
 
 from websockets.asyncio.server import ServerConnection
 
 from shared.clock import SystemClock
-from shared.detection.reading import Detector, Signal
+from shared.detection.reading import Detector, Signal, Status
 from shared.market.model import Market, Trade
 from shared.settings import Settings
 from shared.storage.sqlite import SqliteTable
@@ -31,6 +33,7 @@ from tests.streamer.test_service import FakeAlerts, ServedFeed, wait_until
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 FAR_MS = 9_999_999_999_999
+BURST_AT = 300  # where the burst that nobody hears begins
 Mangle = Callable[[list[Trade]], Iterable[bytes]]
 Act = Callable[["Exchange", Feed, ServerConnection, int], Awaitable[bool]]
 """Called before each step for each client, with the client's number; True: it has done all there is to do."""
@@ -48,12 +51,21 @@ class Exchange:
     muted: set[str] = field(default_factory=set)
     silent: bool = False
     served: bool = True  # REST has the past
+    unheard: int = 0  # trades of the first symbol within ten seconds that no client ever hears
+    kept_from: int = 0  # REST has forgotten the ids before
     calls: int = 0
     injected: int = 0
     began_s: float | None = None
 
     def __post_init__(self) -> None:
         self.streams = {s: trades(self.count, seed=30 + n, symbol=s) for n, s in enumerate(self.symbols)}
+        if self.unheard:
+            self.streams[self.symbols[0]] = _with_burst(self.streams[self.symbols[0]], self.unheard)
+
+    def known(self, symbol: str, position: int) -> list[Trade]:
+        """Return a symbol's trades up to a position of all symbols."""
+        more = self.unheard if symbol == self.symbols[0] and position > BURST_AT else 0
+        return self.streams[symbol][: position + more]
 
     @property
     def position(self) -> int:
@@ -74,7 +86,7 @@ class Exchange:
                 for at in range(sent, now)
                 for symbol in self.symbols
                 if symbol not in self.muted
-                for trade in (self.streams[symbol][at],)
+                for trade in (self.known(symbol, at + 1)[-1],)
             ]
             sent = now
             if step and not self.silent:
@@ -88,12 +100,34 @@ class Exchange:
 
     def historical_trades(self, market: Market, symbol: str, *, from_id: int | None, limit: int = 1000) -> list[Trade]:
         self.calls += 1
-        known = self.streams[symbol][: self.position] if self.served else []
-        if from_id is None:
+        known = self.known(symbol, self.position) if self.served else []
+        if from_id is None or not known:
             return known[-limit:]
-        return [trade for trade in known if (trade.trade_id or 0) >= from_id][:limit]
+        first = known[0].trade_id or 0
+        at = max(0, max(from_id, self.kept_from) - first)
+        return known[at : at + limit]
 
     agg_trades = historical_trades
+
+
+def _with_burst(stream: list[Trade], count: int) -> list[Trade]:
+    """Put so many trades behind the first 300, within ten seconds of the exchange's time; ids go on without a hole."""
+    before, after = stream[:BURST_AT], stream[BURST_AT:]
+    last_id, start_ms = before[-1].trade_id or 0, before[-1].event_ms
+    burst = [
+        replace(t, trade_id=last_id + 1 + n, event_ms=start_ms + 10_000 * n // count)
+        for n, t in enumerate(trades(count, seed=77, symbol=stream[0].symbol))
+    ]
+    return (
+        before + burst + [replace(t, trade_id=(t.trade_id or 0) + count, event_ms=t.event_ms + 10_000) for t in after]
+    )
+
+
+def figure(**values: object) -> None:
+    """Print what a row counted, under its id."""
+    row = re.search(r"test_((?:f\d+_)+)", os.environ.get("PYTEST_CURRENT_TEST", ""))
+    name = row[1].rstrip("_").upper().replace("_", " ") if row else "row"
+    print(f"{name}: " + ", ".join(f"{word.replace('_', ' ')} {value}" for word, value in values.items()))
 
 
 def _text(message: bytes) -> bool:
@@ -110,13 +144,16 @@ class Verdict:
     wrong: int
     extra: int
     incomplete: int
+    taught: int  # incomplete windows that were scored or learnt all the same
     lost: int
     said_twice: int
     unknown: int
 
     @property
     def clean(self) -> bool:
-        return not (self.missing or self.wrong or self.extra or self.incomplete or self.lost or self.said_twice)
+        return not (
+            self.missing or self.wrong or self.extra or self.incomplete or self.taught or self.lost or self.said_twice
+        )
 
 
 def golden(exchange: Exchange, base: Settings) -> tuple[dict[tuple[str, int], Any], dict[str, Signal]]:
@@ -154,15 +191,18 @@ def judge(exchange: Exchange, table: SqliteTable, alerts: Iterable[FakeAlerts], 
             for name in ("trade_count", "volume", "first_id", "last_id", "first_price", "last_price")
         ) and isclose(row["volatility"], window.volatility, rel_tol=1e-9)  # a shuffled start sums in another order
 
-    return Verdict(
+    verdict = Verdict(
         missing=len(windows.keys() - rows.keys()),
         wrong=sum(not same(rows[key], windows[key]) for key in windows.keys() & rows.keys() if rows[key]["complete"]),
         extra=len(rows.keys() - windows.keys()),
         incomplete=sum(not row["complete"] for row in rows.values()),
+        taught=sum(not row["complete"] and row["status"] != Status.UNSCORABLE for row in rows.values()),
         lost=len(signals.keys() - set(said)),
         said_twice=len(said) - len(set(said)),
         unknown=len(set(said) - signals.keys()),
     )
+    figure(windows=len(rows), **asdict(verdict))
+    return verdict
 
 
 def make_service(

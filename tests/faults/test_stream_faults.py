@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable
 from http import HTTPStatus
+from itertools import pairwise
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -17,7 +18,8 @@ from shared.market.model import Trade
 from streamer import lag
 from streamer.backoff import MAX_ATTEMPTS, AttemptBudget
 from streamer.service import StreamerService
-from tests.faults.harness import Exchange, make_service, stream_through
+from streamer.watchdog import Watchdog
+from tests.faults.harness import BURST_AT, Exchange, figure, make_service, stream_through
 from tests.streamer.feed import Feed
 from tests.streamer.streams import frame, settings
 from tests.streamer.test_service import FakeAlerts, ServedFeed, wait_until
@@ -160,12 +162,27 @@ def test_f108_a_silent_market_is_quiet_and_not_broken() -> None:
 
     def during(service: StreamerService, feed: ServedFeed) -> None:
         wait_until(lambda: service.status()["trades"] == 800, 20)
-        time.sleep(8)
-        assert service.status()["state"] in ("quiet", "live")
-        assert feed.clients <= 7  # asked again at ever longer intervals, 5 minutes in the end
+        wait_until(lambda: service.lines._lines[0].excused >= 0, 20)  # REST has said that its last ids have not moved
+        time.sleep(2)
+        assert service.status()["state"] == "quiet"
+        figure(connections=feed.clients, asked=exchange.calls)
+        assert feed.clients == 1
 
-    verdict, _ = stream_through(exchange, base=settings(watchdog_seconds=1.0), during=during)
+    verdict, status = stream_through(exchange, base=settings(watchdog_seconds=1.0), during=during)
     assert verdict.clean, verdict
+    assert status["reconnects"] == 0
+
+
+def test_f108_without_an_answer_a_silence_replaces_the_connection_once_in_5_minutes() -> None:
+    watchdog, now_s, found = Watchdog(5.0, ["A"], 0.0), 0.0, []
+    while now_s < 3600:
+        now_s += 0.25
+        silence = watchdog.look({"A": min(200, int(now_s * 10))}, now_s)
+        if silence is not None:
+            found.append(now_s)
+            watchdog.replaced(now_s)
+    assert 10 < len(found) <= 13  # the first, and one in each 5 minutes
+    assert all(b - a >= 300 for a, b in pairwise(found))
 
 
 @pytest.mark.slow
@@ -225,14 +242,46 @@ def test_f111_out_of_order() -> None:
     assert verdict.clean, verdict
 
 
-@pytest.mark.parametrize("lost", [25, pytest.param(60, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("lost", [25, pytest.param(1000, marks=pytest.mark.slow)])
 def test_f112_a_gap_in_the_ids_is_filled(lost: int) -> None:
+    """The other symbol goes on all the while, for 80 s of the exchange's time: its time must close nothing."""
+
     def mangle(step: list[Trade]) -> Iterable[bytes]:
         return [frame(t) for t in step if not (t.symbol == "BTCUSDT" and 1300 <= (t.trade_id or 0) < 1300 + lost)]
 
-    verdict, status = stream_through(Exchange(mangle=mangle))
+    verdict, status = stream_through(Exchange(count=600 + lost, mangle=mangle))
     assert verdict.clean, verdict
     assert status["filled"] >= lost
+
+
+@pytest.mark.slow
+def test_f112_a_hole_of_100000_ids_is_filled_in_pages_of_1000() -> None:
+    exchange = Exchange(count=800, per_s=200, unheard=100_000)
+    verdict, status = stream_through(exchange, within_s=60)
+    figure(ids=status["filled"], pages=exchange.calls)
+    assert verdict.clean, verdict
+    assert (status["filled"], status["missing"], status["given_up"]) == (100_000, 0, {})
+    assert 100 <= exchange.calls <= 105
+
+
+@pytest.mark.slow
+def test_f112_beyond_what_the_exchange_keeps_the_windows_are_incomplete_and_teach_nothing() -> None:
+    exchange = Exchange(count=800, per_s=200, unheard=100_000, kept_from=1000 + BURST_AT + 40_000)
+    verdict, status = stream_through(exchange, within_s=60)
+    assert (verdict.wrong, verdict.extra, verdict.taught) == (0, 0, 0)
+    assert 1 <= verdict.missing <= 2  # of four seconds nothing is left
+    assert 2 <= verdict.incomplete <= 3
+    assert (status["filled"], status["missing"]) == (60_000, 40_000)
+    assert status["given_up"] == {"not_kept": 1}
+
+
+@pytest.mark.slow
+def test_f112_a_hole_beyond_all_measure_is_given_up_at_once() -> None:
+    exchange = Exchange(count=800, per_s=200, unheard=100_001)
+    verdict, status = stream_through(exchange, within_s=60)
+    assert verdict.wrong == verdict.extra == verdict.taught == 0
+    assert verdict.incomplete >= 1
+    assert (status["missing"], status["given_up"], exchange.calls) == (100_001, {"too_large": 1}, 0)
 
 
 @pytest.mark.slow
@@ -241,7 +290,7 @@ def test_f112_what_the_exchange_no_longer_has_is_never_scored() -> None:
         return [frame(t) for t in step if not (t.symbol == "BTCUSDT" and 1300 <= (t.trade_id or 0) < 1350)]
 
     verdict, status = stream_through(Exchange(mangle=mangle, served=False))
-    assert verdict.wrong == verdict.extra == 0
+    assert verdict.wrong == verdict.extra == verdict.taught == 0
     assert 1 <= verdict.incomplete <= 8
     assert status["missing"] == 50
 

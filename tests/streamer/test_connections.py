@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from collections.abc import Callable
 from http import HTTPStatus
 
@@ -44,6 +45,28 @@ def test_messages_arrive_whole_and_stamped(make: Make) -> None:
             connection.send("too late")
             connection.abort()
         assert got == [(b"text", 77), (b"bytes", 77), (b"in three parts", 77)]
+
+    asyncio.run(body())
+
+
+def test_many_messages_of_all_sizes_keep_their_order(make: Make) -> None:
+    sizes = random.Random(3)
+    sent = [str(number) + "x" * sizes.choice((0, 5, 120, 170, 200, 70_000)) for number in range(1_500)]
+
+    async def pour(feed: Feed, client: ServerConnection, number: int) -> None:
+        for at, message in enumerate(sent):
+            await client.send(message)
+            if at % 100 == 50:
+                await client.ping()
+        await client.wait_closed()
+
+    async def body() -> None:
+        got: list[bytes] = []
+        async with Feed(pour) as feed:
+            connection = await make(lambda: 0)(feed.url, lambda batch, recv_ms: got.extend(batch))
+            await until(lambda: len(got) == len(sent))
+            await connection.close()
+        assert [message.decode() for message in got] == sent
 
     asyncio.run(body())
 

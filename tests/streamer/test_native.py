@@ -70,6 +70,18 @@ def test_a_compiler_that_is_none_is_said(elsewhere: Path, monkeypatch: pytest.Mo
     assert not list(elsewhere.glob("_hotloop*"))
 
 
+@pytest.mark.skipif(native.load() is None, reason="not built here")
+def test_frames_are_read_natively_only_from_the_picows_that_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    native._knows_frames.cache_clear()
+    assert native.gatherer() is not None
+    native._knows_frames.cache_clear()
+    monkeypatch.setattr(native, "_PICOWS", "1.")
+    assert native.gatherer() is None
+    native._knows_frames.cache_clear()
+    with pytest.raises(ValueError, match="not the frame"):
+        native.load().frame_fields(object(), 0)
+
+
 def test_it_can_be_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TAPEWATCH_NATIVE", "0")
     assert native.load() is None

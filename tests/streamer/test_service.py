@@ -276,7 +276,8 @@ def test_a_silent_feed_is_replaced_within_the_watchdog_and_a_second() -> None:
         await client.wait_closed()
 
     with ServedFeed(deaf) as feed:
-        service = make(feed, SqliteTable(":memory:"), base=settings(watchdog_seconds=1.0))
+        exchange = FakeExchange(stream)  # whose REST side shows that the market has not fallen silent
+        service = make(feed, SqliteTable(":memory:"), base=settings(watchdog_seconds=1.0), exchange=exchange)
         service.run_in_thread()
         wait_until(lambda: service.status()["trades"] == 2000, 15)
         started = time.monotonic()

@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +18,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from shared.detection.forest import FlatForest
-from shared.detection.reading import Detector, Signal
-from shared.detection.window_anomaly import FitRequest, WindowVerdict
+from shared.detection.reading import Detector, Signal, Status
+from shared.detection.window_anomaly import FitRequest, WindowAnomalyDetector, WindowVerdict
 from shared.exchange.binance.events import Gap
 from shared.market.model import Market, Trade, TradeKind
 from shared.settings import Settings
 from shared.storage.windows import window_row
 from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
+from streamer.native import load as load_native
 from streamer.session import Session
 from tests.streamer.streams import frame, settings, trades
 
@@ -262,13 +264,23 @@ def faulty_feeds(draw: st.DrawFn) -> list[bytes]:
     return messages
 
 
-@pytest.mark.parametrize("native", [False, True])
+def packed(messages: Sequence[bytes]) -> Any:
+    """The same messages as the native connection hands them on."""
+    module = load_native()
+    assert module is not None
+    gathered = module.Gather(None, None, 1)
+    for message in messages:
+        gathered.append(message)
+    return gathered.take()
+
+
+@pytest.mark.parametrize("native", ["", "list", "packed"])
 @hypothesis.settings(max_examples=30, suppress_health_check=[hypothesis.HealthCheck.differing_executors])
 @given(faulty_feeds(), st.lists(st.integers(1, 400), min_size=1, max_size=20))
-def test_a_batch_says_what_its_messages_say_one_by_one(native: bool, messages: list[bytes], sizes: list[int]) -> None:
+def test_a_batch_says_what_its_messages_say_one_by_one(native: str, messages: list[bytes], sizes: list[int]) -> None:
     recv_ms = STREAM[-1].recv_ms
     single = new_session()
-    together = Session(settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"), together=native)
+    together = Session(settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"), together=bool(native))
     if native and together.feed is None:
         pytest.skip("the native loop is not built: python -m streamer.native")
     facts: tuple[Facts, Facts] = (([], []), ([], []))
@@ -277,7 +289,8 @@ def test_a_batch_says_what_its_messages_say_one_by_one(native: bool, messages: l
         size = sizes[turn % len(sizes)]
         for message in messages[at : at + size]:
             take(single, single.receive(message, recv_ms), facts[0])
-        take(together, together.receive_many(messages[at : at + size], recv_ms), facts[1])
+        batch = messages[at : at + size]
+        take(together, together.receive_many(packed(batch) if native == "packed" else batch, recv_ms), facts[1])
         if native:
             take(together, together.tick(), facts[1])
             take(single, single.tick(), facts[0])
@@ -327,7 +340,7 @@ def test_a_symbol_in_doubt_is_closed_by_its_own_trades_only() -> None:
     session.receive(frame(later), later.recv_ms)
     assert session.tick() == []
     assert session.unsure() == [("BTCUSDT", 1000)]
-    session.trust("BTCUSDT", 1000)
+    session.trust("BTCUSDT", 1000, session.newest_ms)
     (stored,) = session.tick()
     assert isinstance(stored, StoreWindows)
 
@@ -396,15 +409,71 @@ def test_a_new_numbering_goes_on() -> None:
     assert session.position("BTCUSDT")[0] == 149
 
 
-def test_a_silent_symbols_windows_close_by_the_others_time() -> None:
+def _silent(wait_ms: int, *, last_id: int | None = 1000) -> Session:
+    """Return a session in which BTCUSDT has been silent for that long, by the others' time."""
     session = new_session()
-    session.trade(trades(1)[0])
+    session.trade(replace(trades(1)[0], trade_id=last_id))
     assert session.tick() == []
-    session.trade(trades(1, symbol="ETHUSDT", start_ms=trades(1)[0].event_ms + 10_000)[0])
+    session.trade(trades(1, symbol="ETHUSDT", start_ms=trades(1)[0].event_ms + wait_ms)[0])
+    return session
+
+
+def test_a_silent_symbols_windows_close_when_the_exchange_has_nothing_newer() -> None:
+    session = _silent(10_000)
+    assert session.tick() == []
+    assert session.unsure() == []  # nothing about its window is odd: its own next trade will close it
+    session.trade(trades(1, symbol="ETHUSDT", first_id=1001, start_ms=session.newest_ms + 130_000)[0])
+    assert [a for a in session.tick() if "BTCUSDT" in str(a)] == []
+    assert ("BTCUSDT", 1000) in session.unsure()
+    session.trust("BTCUSDT", 1000, session.newest_ms)
     (stored,) = session.tick()
     assert isinstance(stored, StoreWindows)
+    assert stored.verdicts[0].window.complete
     assert [v.window.symbol for v in stored.verdicts] == ["BTCUSDT"]
-    assert session.activity() == {"BTCUSDT": 1, "ETHUSDT": 1}  # a window that closes is no sign of life
+    assert session.activity() == {"BTCUSDT": 1, "ETHUSDT": 2}  # a window that closes is no sign of life
+
+
+def test_a_proof_holds_only_up_to_the_moment_of_asking() -> None:
+    session = _silent(200_000)
+    session.tick()
+    assert session.unsure() == [("BTCUSDT", 1000)]
+    session.trust("BTCUSDT", 1000, trades(1)[0].event_ms + 1)  # the exchange was asked before the window was over
+    assert session.tick() == []
+
+
+def test_without_an_answer_a_silent_symbols_window_ends_incomplete() -> None:
+    (stored,) = _silent(700_000).tick()
+    assert isinstance(stored, StoreWindows)
+    (verdict,) = stored.verdicts
+    assert (verdict.window.complete, verdict.status) == (False, Status.UNSCORABLE)
+
+
+def test_a_symbol_without_ids_is_closed_by_the_others_time() -> None:
+    (stored,) = _silent(10_000, last_id=None).tick()
+    assert isinstance(stored, StoreWindows)
+    assert [v.window.symbol for v in stored.verdicts] == ["BTCUSDT"]
+
+
+def test_an_odd_window_of_a_silent_symbol_is_asked_about_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(WindowAnomalyDetector, "would_flag", lambda self, window: True)
+    session = _silent(10_000)
+    assert session.tick() == []
+    assert session.unsure() == [("BTCUSDT", 1000)]
+
+
+def test_a_symbol_cut_off_while_the_others_go_on_says_what_the_whole_stream_says() -> None:
+    """F112: the hole shows only when the symbol trades again, long after the others' time has passed its windows."""
+    session, facts = new_session(), ([], [])
+    for trade in STREAM:
+        if not (trade.symbol == "BTCUSDT" and 1200 <= (trade.trade_id or 0) < 1600):
+            take(session, session.receive(frame(trade), trade.recv_ms), facts)
+            take(session, session.tick(), facts)
+        if trade.symbol == "BTCUSDT" and trade.trade_id == 1600:
+            held = [t for t in STREAM if t.symbol == "BTCUSDT" and 1200 <= (t.trade_id or 0) < 1600]
+            take(session, session.fill(held), facts)
+    for symbol in ("BTCUSDT", "ETHUSDT"):
+        assert _plain(facts, symbol, 1) == _plain(GOLDEN, symbol, 1)
+    assert session.missing == 0
 
 
 def test_a_recording_of_aggregates_is_followed_by_its_own_kind() -> None:
@@ -426,17 +495,40 @@ def test_only_changed_symbols_are_taken_for_a_checkpoint() -> None:
 
 
 @pytest.mark.recorded
-def test_recorded_frames_and_recorded_trades_say_the_same(recorded_dir: Path) -> None:
+@pytest.mark.parametrize("loop", ["one by one", "python", "native", "native, packed"])
+def test_recorded_frames_and_recorded_trades_say_the_same(
+    recorded_dir: Path, loop: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every path finds the recorded count of spikes at the recorded positions: message by message or in batches."""
+    if loop == "python":
+        monkeypatch.setenv("TAPEWATCH_NATIVE", "0")
     name, trades_name = "spot_BTCUSDT_20240808T2354Z", "spot_BTCUSDT_trade_20240808T2354Z"
     expected = json.loads((recorded_dir / "expected.json").read_text())["trades"]
-    session, spikes = Session(Settings(), Market.SPOT, ("BTCUSDT",)), []
+    session, spikes = Session(Settings(), Market.SPOT, ("BTCUSDT",), together=loop != "one by one"), []
+    if loop.startswith("native") and session.loop != "native":
+        pytest.skip("the native loop is not built: python -m streamer.native")
+    rng, first_id = random.Random(7), None
+    frames: list[tuple[bytes, int]] = []
     with gzip.open(recorded_dir / "ws" / f"{name}.frames.jsonl.gz", "rb") as lines:
         for line in lines:
             row = msgspec.json.decode(line, type=dict[str, msgspec.Raw])
-            position = session.trades
-            for action in session.receive(bytes(row["frame"]), int(bytes(row["recv_ns"])) // 1_000_000):
-                if isinstance(action, EmitSignal) and action.signal.detector is Detector.TRADE_SPIKE:
-                    spikes.append(position)
+            frames.append((bytes(row["frame"]), int(bytes(row["recv_ns"])) // 1_000_000))
+    at = 0
+    while at < len(frames):
+        size = 1 if loop == "one by one" else rng.randint(1, 200)
+        batch, recv_ms = [frame for frame, _ in frames[at : at + size]], frames[at][1]
+        at += size
+        if loop == "one by one":
+            actions = session.receive(batch[0], recv_ms)
+        else:
+            actions = session.receive_many(packed(batch) if "packed" in loop else batch, recv_ms)
+        if first_id is None and (position := session.position("BTCUSDT")[0]) is not None:
+            first_id = position - session.trades + 1
+        for action in actions:
+            if isinstance(action, EmitSignal) and action.signal.detector is Detector.TRADE_SPIKE:
+                assert action.signal.trade_id is not None
+                assert first_id is not None
+                spikes.append(action.signal.trade_id - first_id)
     (known,) = [facts for path, facts in expected.items() if path.endswith(f"{trades_name}.jsonl.gz")]
     assert session.trades == known["n_trades"]
     assert len(spikes) == known["n_spikes_10x_prev200"]
