@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from benchmarks.soak_judgement import LEASE, LEASE_S, SYMBOLS, judged, market, settings
+from benchmarks.soak_judgement import LEASE, LEASE_S, SYMBOLS, gone_live, judged, market, settings
 from local.exchange.proxy import FaultProxy
 from local.exchange.server import LocalExchange
 from local.terminal import Progress
@@ -149,13 +149,15 @@ def soak(seconds: float, seed: int, folder: Path, per_s: float = 200.0) -> dict[
                             lateness.append((now_ms - row["end_ms"]) / 1000)
 
         taking_over = TakeOvers(table)
-        began, began_ms, next_s = time.monotonic(), clock.now_ms(), 8.0
+        began, began_ms, live_ms, next_s = time.monotonic(), clock.now_ms(), 0, 0.0
         while (elapsed := time.monotonic() - began) < seconds:
             time.sleep(0.05)
             look(began_ms)
             taking_over.look()
+            if not live_ms and gone_live(folder):
+                live_ms, next_s = clock.now_ms(), elapsed + 2.0
             progress(int(elapsed), int(seconds), f"{len(seen)} windows")
-            if elapsed < next_s or elapsed > seconds - 12:
+            if not live_ms or elapsed < next_s or elapsed > seconds - 12:
                 continue
             next_s = elapsed + rng.uniform(1.0, 2.5)
             victim, what = rng.randrange(2), rng.choice(("kills", "pauses", "cuts"))
@@ -184,7 +186,7 @@ def soak(seconds: float, seed: int, folder: Path, per_s: float = 200.0) -> dict[
         progress.close()
         end_ms = clock.now_ms()
     return {
-        **judged(source, folder, end_ms),
+        **judged(source, folder, live_ms, end_ms),
         "faults injected": sum(faults.values()),
         **faults,
         "take-overs": len(taking_over.took_s),

@@ -64,10 +64,10 @@ def market(seed: int, start_ms: int, per_s: float) -> SimulatedMarket:
 
 def golden(
     source: SimulatedMarket, chosen: Settings, first: dict[str, int], end_ms: int
-) -> tuple[dict[Any, Any], set[str], int]:
+) -> tuple[dict[Any, Any], dict[str, int], int]:
     """Return every window and spike of the trades from each symbol's first id on."""
     windows: dict[Any, Any] = {}
-    spikes: set[str] = set()
+    spikes: dict[str, int] = {}
     count = 0
     for symbol in SYMBOLS:
         session, from_id = Session(chosen, Market.SPOT, [symbol]), first[symbol]
@@ -82,7 +82,7 @@ def golden(
                     if isinstance(action, StoreWindows):
                         windows.update({(symbol, v.window.start_ms): v.window for v in action.verdicts})
                     elif isinstance(action, EmitSignal) and action.signal.detector is Detector.TRADE_SPIKE:
-                        spikes.add(f"{symbol}:{action.signal.trade_id}")
+                        spikes[f"{symbol}:{action.signal.trade_id}"] = action.signal.event_ms
                     elif isinstance(action, FitModel):
                         session.give_up(symbol, action.request)
             from_id = page[-1].id + 1
@@ -103,15 +103,23 @@ def set_aside(folder: Path) -> tuple[Counter[str], int]:
     """Return what all the processes did not use, by reason, and what they took in, as far as they came to say it."""
     reasons: Counter[str] = Counter()
     taken = 0
-    for note in folder.glob("status-*"):
+    for note in folder.glob("status-*[0-9]"):
         status = json.loads(note.read_text())
         reasons.update(status["rejected"])
         taken += status["trades"]
     return reasons, taken
 
 
-def judged(source: SimulatedMarket, folder: Path, end_ms: int) -> dict[str, Any]:
-    """Compare what lies in the folder's state file with what the market did until `end_ms`; return the counts."""
+def gone_live(folder: Path) -> bool:
+    """Tell whether a streamer has had its past trades: what a fresh one finds in those it learns in silence."""
+    return any(json.loads(note.read_text())["warmup"]["state"] != "running" for note in folder.glob("status-*[0-9]"))
+
+
+def judged(source: SimulatedMarket, folder: Path, live_ms: int, end_ms: int) -> dict[str, Any]:
+    """Compare what lies in the folder's state file with what the market did until `end_ms`; return the counts.
+
+    Signals are asked for from `live_ms` on, when the first streamer had gone live.
+    """
     table = SqliteTable(str(folder / "state.sqlite"))
     rows = {
         (symbol, row["start_ms"]): row
@@ -129,8 +137,9 @@ def judged(source: SimulatedMarket, folder: Path, end_ms: int) -> dict[str, Any]
 
     told = stored_spikes(table)
     newest = {s: max((int(k.split(":")[1]) for k in told if k.startswith(s)), default=0) for s in SYMBOLS}
-    # What is judged: from 50 trades behind the first stored one (the rule's own warming) to the last that was told.
-    expected = {k for k in spikes if int(k.split(":")[1]) <= newest[k.split(":")[0]]}
+    expected = {
+        k for k, at_ms in spikes.items() if at_ms >= live_ms and int(k.split(":")[1]) <= newest[k.split(":")[0]]
+    }
     sent = (folder / "sent").read_text().split() if (folder / "sent").exists() else []
     begin_s = {s: windows_start(rows, s) for s in SYMBOLS}
     reasons, taken = set_aside(folder)
