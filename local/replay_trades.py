@@ -85,7 +85,9 @@ class TradeWalk:
         elif isinstance(event, DepthGap):
             summary.depth_breaks[event.symbol] += 1
         elif isinstance(event, BookSnapshot):
-            yield from self._book(event)
+            self._book_index += 1
+            if _between(event.book.event_ms or event.book.recv_ms, since_ms, until_ms):
+                yield from self._book(event)
 
     def _trade(self, trade: Trade, index: int) -> Iterator[Found]:
         if not self._wanted & TRADE_DETECTORS:
@@ -116,7 +118,6 @@ class TradeWalk:
                 yield Found(action.signal, self._windows[symbol] - 1 if window else index, source)
 
     def _book(self, event: BookSnapshot) -> Iterator[Found]:
-        self._book_index += 1
         rules = self._settings.order_book
         if Detector.ORDER_BOOK_IMBALANCE not in self._wanted or not (rules.enabled and rules.alert_enabled):
             return

@@ -126,7 +126,7 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     name = Path(arguments.output)
     write(name.with_name(name.name + ".json"), json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     write(name.with_name(name.name + ".html"), page(report))
-    keep_for_page(settings, report)
+    keep_for_page(settings, report, aws=arguments.aws)
     if arguments.json:
         print(json.dumps(report, ensure_ascii=False, allow_nan=False))
     else:
@@ -206,7 +206,8 @@ def _show(report: dict[str, Any], name: Path) -> None:
                 )
     for check in report["look_ahead"]:
         what = "nothing changed" if not check["broken"] else f"CHANGED: {check['broken'][0]}"
-        print(f"look-ahead: {check['file']} cut at {check['cut']}: {check['compared']} signals, {what}")
+        said = ", ".join(f"{name} {count}" for name, count in check["said"].items()) or "no signal"
+        print(f"look-ahead: {check['file']} cut at {check['cut']}: {said}: {what}")
     print(f"\nwritten: {name}.json, {name}.html")
 
 

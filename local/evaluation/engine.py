@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import multiprocessing
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any
 
@@ -19,6 +20,7 @@ from shared.settings_loader import parse_settings
 from shared.times import iso_utc
 
 Progress = Callable[[int, int, str], None]
+_CHECKED_SHARE = 0.6
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,12 +64,28 @@ def _work(task: Task) -> UnitResult:
 
 @dataclass(frozen=True, slots=True)
 class LookAhead:
-    """`broken` names what was said differently once the input was cut; empty means that nobody looked ahead."""
+    """`broken` names what was said differently once the input was cut; empty means that nobody looked ahead.
+
+    `said` counts the compared signals of each detector.
+    """
 
     file: str
     cut: str
     compared: int
     broken: tuple[str, ...]
+    said: dict[str, int] = field(default_factory=dict)
+
+
+def everything_on(settings: Settings) -> Settings:
+    """Switch on the detectors that are off by default, so that the check sees every one of them."""
+    replace = msgspec.structs.replace
+    share = settings.sector.market_wide_share
+    return replace(
+        settings,
+        pump=replace(settings.pump, enabled=True),
+        order_book=replace(settings.order_book, enabled=True, alert_enabled=True),
+        sector=replace(settings.sector, market_wide_share=_CHECKED_SHARE if share is None else share),
+    )
 
 
 def look_ahead(
@@ -78,6 +96,7 @@ def look_ahead(
     if span is None:
         return []
     first, last = span
+    settings = everything_on(settings)
     whole = found_in(unit, settings, detectors)
     checks = []
     for share in shares:
@@ -86,7 +105,8 @@ def look_ahead(
         before = [signal for signal in whole if signal.known_ms < cut]
         after = [signal for signal in found_in(unit, settings, detectors, cut) if signal.known_ms < cut]
         broken = _differences(before, after)
-        checks.append(LookAhead(unit.files[0].name, iso_utc(cut), len(before), tuple(broken)))
+        said = dict(sorted(Counter(signal.detector.value for signal in before).items()))
+        checks.append(LookAhead(unit.files[0].name, iso_utc(cut), len(before), tuple(broken), said))
     return checks
 
 

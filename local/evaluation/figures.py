@@ -12,6 +12,7 @@ import numpy as np
 from local.evaluation.outcomes import Path, lift
 from local.evaluation.truth import Matched, Protocol, match
 from local.evaluation.units import Alarm, UnitResult
+from local.replay import SECTOR_DETECTORS
 from shared.detection.reading import Detector
 from shared.market.model import Market
 from shared.settings import Settings
@@ -69,7 +70,7 @@ def _watched(
 ) -> dict[Key, list[tuple[int, int]]]:
     """Return what the detector watched: the markets that hold its alarms; everything where it said nothing."""
     markets = {market for market, _ in told} or {market for market, _ in spans}
-    if detector in (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION):
+    if detector in SECTOR_DETECTORS:
         markets = {Market.USDM}
     return {key: times for key, times in spans.items() if key[0] in markets}
 

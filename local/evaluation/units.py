@@ -20,7 +20,7 @@ from local.evaluation.outcomes import Floats, Ints, Path, grid_path
 from local.evaluation.spikes import spikes_of
 from local.evaluation.stored_windows import WindowFile, judge_windows, read_windows
 from local.recordings import Recording, RecordingKind, Rejected, read_bars
-from local.replay import Replay
+from local.replay import SECTOR_DETECTORS, Replay
 from local.replay_policy import ReplayPolicy
 from shared.detection.reading import Detector, Direction, Signal
 from shared.market.model import UNITS_PER_COIN, Market
@@ -152,7 +152,7 @@ def _signals(
 
 def _says(wanted: frozenset[Detector], recording: Recording, settings: Settings) -> bool:
     """Return whether any wanted detector has something to do with such a recording, to spare a walk for nothing."""
-    bars = {Detector.VOLUME_SPIKE, Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION}
+    bars = {Detector.VOLUME_SPIKE, *SECTOR_DETECTORS}
     if recording.kind is RecordingKind.KLINES:
         return bool(wanted & bars)
     if recording.kind is RecordingKind.FRAMES:
@@ -184,19 +184,31 @@ def _note(result: UnitResult, market: Market, symbol: str, times: Ints, prices: 
 
 
 def _frame_prices(recording: Recording) -> dict[str, tuple[list[int], list[float]]]:
+    """Return times and prices by symbol: of its trades, or of the middle of its book where the file has no trades."""
     from local.recordings import Frame, read
+    from shared.exchange.binance.events import BookSnapshot
     from shared.exchange.binance.stream import StreamParser
     from shared.market.model import Trade
 
-    parser, prices = StreamParser(recording.market), dict[str, tuple[list[int], list[float]]]()
+    parser = StreamParser(recording.market)
+    traded: dict[str, tuple[list[int], list[float]]] = {}
+    quoted: dict[str, tuple[list[int], list[float]]] = {}
+
+    def note(prices: dict[str, tuple[list[int], list[float]]], symbol: str, at_ms: int, price: float) -> None:
+        times, values = prices.setdefault(symbol, ([], []))
+        times.append(max(at_ms, times[-1] if times else 0))
+        values.append(price)
+
     for _, row in read(recording):
         if isinstance(row, Frame):
             for event in parser.receive(row.data, row.recv_ms or 0):
                 if isinstance(event, Trade):
-                    times, values = prices.setdefault(event.symbol, ([], []))
-                    times.append(max(event.event_ms, times[-1] if times else 0))
-                    values.append(event.price)
-    return prices
+                    note(traded, event.symbol, event.event_ms, event.price)
+                elif isinstance(event, BookSnapshot) and event.book.bids and event.book.asks:
+                    book = event.book
+                    middle = (book.bids[0].price + book.asks[0].price) / 2
+                    note(quoted, book.symbol, book.event_ms or book.recv_ms, middle)
+    return {**quoted, **traded}
 
 
 def _sha256(path: File) -> str:
