@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shared.storage.features import FeatureRepository
 
     settings = load_settings(arguments.config).settings
-    table = open_state(settings)
+    table = open_state(settings, aws=arguments.aws)
     try:
         latest = FeatureRepository(table).latest()
         state = CheckpointRepository(table).get(CHECKPOINT)
