@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import cast
 
-from aws_cdk import CustomResource, Duration, RemovalPolicy
+from aws_cdk import CustomResource, Duration, RemovalPolicy, Stack
 from aws_cdk import aws_codebuild as codebuild
 from aws_cdk import aws_ecr as ecr
 from aws_cdk import aws_ecs as ecs
@@ -116,7 +117,7 @@ class ImageBuild(Construct):
         allow(role, ("s3:GetObject", "s3:GetObjectVersion"), source.bucket.arn_for_objects(source.s3_object_key))
         allow(role, ("ecr:GetAuthorizationToken",), "*")
         allow(role, PUSH, self.repository.repository_arn)
-        return codebuild.Project(
+        project = codebuild.Project(
             self,
             "Project",
             description="Tapewatch: the streamer's image",
@@ -137,3 +138,7 @@ class ImageBuild(Construct):
             queued_timeout=Duration.minutes(BUILD_MINUTES - 5),
             concurrent_build_limit=1,
         )
+        # A build leaves nothing but the image; the account's managed key is named for whatever it keeps meanwhile.
+        key = Stack.of(self).format_arn(service="kms", resource="alias/aws", resource_name="s3")
+        cast(codebuild.CfnProject, project.node.default_child).encryption_key = key
+        return project
