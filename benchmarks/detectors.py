@@ -1,6 +1,6 @@
-"""How fast months of trades are judged: the bulk spike rule on arrays, and zipped CSV to signals.
+"""How fast months of trades and bars are judged: the bulk rules on arrays, and zipped CSV to signals.
 
-    python -m benchmarks.detectors [--trades N] [--rounds N]
+    python -m benchmarks.detectors [--trades N] [--bars N] [--rounds N]
 
 CPU seconds of one core, medians. The targets of the specification stand beside each row.
 """
@@ -8,25 +8,36 @@ CPU seconds of one core, medians. The targets of the specification stand beside 
 from __future__ import annotations
 
 import argparse
+import gzip
 import tempfile
 import time
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from statistics import median
 
+import msgspec
 import numpy as np
+import numpy.typing as npt
 
 from local.evaluation.columns import Reader
 from local.evaluation.spikes import spikes_of
 from local.recordings import Recording, discover, read_trades
 from local.replay import Replay
 from local.terminal import Progress
+from shared.clock import MINUTE_MS
+from shared.detection.features_bulk import bulk_features
 from shared.detection.reading import Detector
 from shared.detection.trade_spike import TradeSpikeDetector
 from shared.detection.trade_spike_bulk import find_spikes
 from shared.market.model import Trade
-from shared.settings import Settings, TradeSpikeSettings
+from shared.settings import SectorSettings, Settings, TradeSpikeSettings, UniverseSettings
+
+Columns = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Works = tuple[tuple[str, float | None, Callable[[], object]], ...]
+
+SYMBOLS = ("BTCUSDT", *(f"COIN{number}USDT" for number in range(9)))
+START_MS = 1_767_225_600_000
 
 
 def quantities(count: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -74,6 +85,7 @@ def step_form(recording: Recording) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trades", type=int, default=1_000_000)
+    parser.add_argument("--bars", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     progress = Progress("benchmark")
@@ -81,23 +93,66 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         recording = discover([write_archive(Path(folder), sizes)])[0]
         few = frozenset({Detector.TRADE_SPIKE})
-        works: tuple[tuple[str, float | None, Callable[[], object]], ...] = (
+        works: Works = (
             ("bulk rule on arrays", 20.0, lambda: find_spikes(sizes, settings.trade_spike)),
             ("zipped CSV to arrays", None, lambda: sum(map(len, Reader(recording).blocks()))),
             ("zipped CSV to spike signals, bulk", 2.0, lambda: list(spikes_of(recording, settings.trade_spike))),
             ("zipped CSV, row parser and step form", None, lambda: step_form(recording)),
             ("zipped CSV, replay (spikes and windows)", None, lambda: list(_replay(settings, few, recording))),
         )
-        print(f"{'trades, one core':<44}{'M/s':>8}{'target':>8}")
-        for n, (name, target, work) in enumerate(works):
-            seconds = timed(work, options.rounds)
-            progress(n + 1, len(works), name)
-            print(f"{name:<44}{options.trades / seconds / 1e6:>8.2f}{'' if target is None else f'{target:>8.1f}'}")
+        _print("trades, one core", options.trades, works, options.rounds, progress)
+    minutes = options.bars // len(SYMBOLS)
+    bars = bar_columns(minutes)
+    with tempfile.TemporaryDirectory() as folder:
+        recordings = write_klines(Path(folder), bars)
+        universe = UniverseSettings(sectors={"Coins": SYMBOLS[1:]})
+        sector = msgspec.structs.replace(Settings(), universe=universe)
+        few = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION})
+        _print(
+            "bars, ten coins, one core",
+            minutes * len(SYMBOLS),
+            (
+                (
+                    "arrays through robust z, all features",
+                    0.4,
+                    lambda: bulk_features(SectorSettings(), SYMBOLS[0], SYMBOLS[1:], START_MS, *bars),
+                ),
+                ("gzipped CSV to sector signals, replay", None, lambda: list(_replay(sector, few, *recordings))),
+            ),
+            options.rounds,
+            progress,
+        )
     progress.close()
 
 
-def _replay(settings: Settings, detectors: frozenset[Detector], recording: Recording) -> object:
-    return Replay(settings, detectors=detectors).run([recording])
+def bar_columns(minutes: int) -> Columns:
+    """Return closes, volumes and taker volumes of (minutes, symbols)."""
+    rng, shape = np.random.default_rng(7), (minutes, len(SYMBOLS))
+    closes = 50 * np.exp(np.cumsum(rng.standard_t(5, shape) * 3e-4, axis=0))
+    volumes = rng.lognormal(6, 0.6, shape)
+    return closes, volumes, volumes * np.clip(rng.normal(0.5, 0.06, shape), 0.05, 0.95)
+
+
+def write_klines(folder: Path, bars: Columns) -> list[Recording]:
+    for n, symbol in enumerate(SYMBOLS):
+        with gzip.open(folder / f"usdm_{symbol}_1m_20260101_20260131.csv.gz", "wb", compresslevel=1) as out:
+            for row, (close, volume, taker) in enumerate(zip(*(part[:, n].tolist() for part in bars), strict=True)):
+                at, price = START_MS + row * MINUTE_MS, f"{close:.6f}"
+                cells = f"{price},{price},{price},{price},{volume:.6f},{at + MINUTE_MS - 1},{volume * close:.6f}"
+                out.write(f"{at},{cells},100,{taker:.6f},{taker * close:.6f},0\n".encode())
+    return discover([folder])
+
+
+def _print(title: str, count: int, works: Works, rounds: int, progress: Progress) -> None:
+    print(f"{title:<44}{'M/s':>8}{'target':>8}")
+    for n, (name, target, work) in enumerate(works):
+        seconds = timed(work, rounds)
+        progress(n + 1, len(works), name)
+        print(f"{name:<44}{count / seconds / 1e6:>8.2f}{'' if target is None else f'{target:>8.1f}'}")
+
+
+def _replay(settings: Settings, detectors: frozenset[Detector], *recordings: Recording) -> Iterable[object]:
+    return Replay(settings, detectors=detectors).run(recordings)
 
 
 if __name__ == "__main__":

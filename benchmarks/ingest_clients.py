@@ -36,6 +36,7 @@ class Meter:
         self.count = count
         self.seen = 0
         self.spikes = 0
+        self.fits = 0  # models fitted meanwhile
         self.began: tuple[float, float] | None = None
         self.stamps: mmap.mmap | None = None
         self.delays: list[tuple[int, int]] = []
@@ -69,7 +70,12 @@ class Meter:
                     delays.append(at_ns - struct.unpack_from("<q", self.stamps, number * 8)[0])
                 before = upto
             delays.sort()
-            result |= {"p50_ms": delays[len(delays) // 2] / 1e6, "p99_ms": delays[len(delays) * 99 // 100] / 1e6}
+            result |= {
+                "p50_ms": delays[len(delays) // 2] / 1e6,
+                "p99_ms": delays[len(delays) * 99 // 100] / 1e6,
+                "max_ms": delays[-1] / 1e6,
+                "fits": self.fits,
+            }
         print(json.dumps(result), flush=True)
         os._exit(0)
 
@@ -138,6 +144,29 @@ def ours(meter: Meter, url: str, context: ssl.SSLContext | None) -> None:
             execute(session.tick())
 
     asyncio.run(main())
+
+
+def ours_while_fitting(meter: Meter, url: str, context: ssl.SSLContext | None) -> None:
+    """The same beside one fit after the other, each of 500 windows, as when a whole market's models are due."""
+    import numpy as np
+
+    from shared.detection.forest import FlatForest
+    from shared.detection.window_anomaly import FitRequest
+    from shared.market.model import Market
+    from streamer import fitting
+    from streamer.actions import FitModel
+
+    features = np.abs(np.random.default_rng(1).normal(size=(500, 5)))
+    request = FitRequest(Market.SPOT, "COIN1USDT", features, 500, 100, 42)
+
+    def again(symbol: str, model: FlatForest | None, done: FitRequest) -> None:
+        meter.fits += 1
+        fitter.submit(FitModel(symbol, done))
+
+    fitter = fitting.Fitter(again)
+    fitting.load()
+    fitter.submit(FitModel(request.symbol, request))
+    ours(meter, url, context)
 
 
 def picows_only(meter: Meter, url: str, context: ssl.SSLContext | None) -> None:
@@ -266,6 +295,7 @@ def ours_in_python(meter: Meter, url: str, context: ssl.SSLContext | None) -> No
 CLIENTS = {
     "ours": ours,
     "ours, Python only": ours_in_python,
+    "ours, fitting": ours_while_fitting,
     "picows-only": picows_only,
     "seed": seed,
     "python-binance": python_binance,

@@ -12,6 +12,7 @@ from functools import cache
 from http.cookies import CookieError, SimpleCookie
 from typing import Protocol
 
+from shared.observability import in_lambda
 from shared.secrets import read_secret
 from shared.settings import Settings
 
@@ -38,6 +39,10 @@ class Access(Protocol):
         """Return a token for one change, None where changes need another proof."""
         ...
 
+    def changes(self) -> bool:
+        """Say whether this server takes changes at all."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class TokenAccess:
@@ -49,6 +54,7 @@ class TokenAccess:
 
     expected: Callable[[], str | None]
     open_reads: bool = False
+    reads_only: bool = False  # what stands in front lets nothing else through
 
     def refuse(self, headers: Mapping[str, str], *, change: bool) -> Refusal | None:
         token = self.expected()
@@ -62,6 +68,9 @@ class TokenAccess:
 
     def issue(self) -> str | None:
         return None
+
+    def changes(self) -> bool:
+        return not self.reads_only and self.expected() is not None
 
 
 @dataclass(slots=True)
@@ -91,6 +100,9 @@ class OneTimeAccess:
         self._live[token] = now_s
         return token
 
+    def changes(self) -> bool:
+        return True
+
 
 def token_access(settings: Settings) -> TokenAccess:
     """Return the access that the settings ask for; the secret is read with the first request and kept."""
@@ -100,7 +112,8 @@ def token_access(settings: Settings) -> TokenAccess:
         name = settings.api.token_secret
         return read_secret(name, "api.token_secret", region=settings.aws.region).reveal() if name else None
 
-    return TokenAccess(token, settings.api.open_reads)
+    # On AWS the distribution passes GET and HEAD, and the function may not write.
+    return TokenAccess(token, settings.api.open_reads, reads_only=in_lambda())
 
 
 def _given(headers: Mapping[str, str]) -> str:

@@ -1,4 +1,4 @@
-"""Mutes over the API: list, set for a while, lift."""
+"""Mutes over the API: list, set for a while, lift; and lifting a cooldown."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from typing import Any
 
 import msgspec
 
-from functions.api_query import named_symbol, refuse_unknown
+from functions.api_query import decode_cursor, named_symbol, refuse_unknown
 from functions.api_route import NotFound, Request
 from functions.api_types import NewMute
 from shared.clock import DAY_MS, HOUR_MS, MINUTE_MS, iso_utc
+from shared.detection.reading import Detector
 from shared.errors import UsageError
+from shared.storage.cooldowns import CooldownRepository
 from shared.storage.mutes import MuteRepository
 
 _UNITS_MS = {"m": MINUTE_MS, "h": HOUR_MS, "d": DAY_MS}
@@ -57,6 +59,19 @@ def unmute(request: Request) -> None:
     mute_id = request.names["mute_id"]
     if not _ID.fullmatch(mute_id) or not MuteRepository(request.deps.table).remove(mute_id):
         raise NotFound("there is no mute of this id")
+
+
+def release(request: Request) -> None:
+    """Lift a cooldown: the next signal of its detector and symbol may alert at once."""
+    refuse_unknown(request.query, ())
+    try:
+        key = decode_cursor(request.names["cooldown_id"]) or ""
+    except UsageError:
+        key = ""
+    detector = key.partition("|")[0]
+    known = detector in {one.value for one in Detector}
+    if not known or not CooldownRepository(request.deps.table).release(key, request.now_ms):
+        raise NotFound("no cooldown of this id is in force")
 
 
 def _row(mute_id: str, symbol: str, until_ms: int | None, reason: str) -> dict[str, Any]:

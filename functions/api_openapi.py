@@ -65,7 +65,7 @@ def _operation(route: Route, ref_of: dict[type, Any]) -> dict[str, Any]:
             "name": name,
             "in": "path",
             "required": True,
-            "schema": {"type": "string", "minLength": 1, "maxLength": 80},
+            "schema": {"type": "string", "minLength": 1, "maxLength": 200},
         }
         for name in re.findall(r"\{(\w+)\}", route.path)
     ]
@@ -76,6 +76,8 @@ def _operation(route: Route, ref_of: dict[type, Any]) -> dict[str, Any]:
     good: dict[str, Any] = {"description": "the answer"}
     if route.answer is not None:
         good["content"] = {"application/json": {"schema": ref_of[route.answer]}}
+    if route.page_policy is not None:
+        good["content"] = {"text/html": {"schema": {"type": "string"}}}
     responses: dict[str, Any] = {str(route.status.value): good}
     if not route.change:
         good["headers"] = _ETAG

@@ -19,8 +19,8 @@ from functions.api_route import NotFound, Request
 from shared.clock import iso_utc
 from shared.detection.reading import Detector
 from shared.errors import UsageError
-from shared.jobs import overview
-from shared.jobs.common import bars_of, features_of, readings_of
+from shared.jobs import charts, overview
+from shared.jobs.common import features_of, readings_of
 from shared.jobs.explain import explain
 from shared.jobs.health import health
 from shared.jobs.order_book import KIND as BOOKS
@@ -33,7 +33,7 @@ from shared.storage.signals import SignalRepository
 from shared.storage.windows import WindowRepository
 
 AWAITING = {"status": "Awaiting first signal..."}
-BARS_PAGE = 720
+BARS_PAGE = 721  # twelve hours and the running minute: what a chart asks for comes in one page
 MINUTES_PAGE = 120
 WINDOWS_PAGE = 500
 _WORK = 1_000  # rows that one request looks at; a filter that keeps little answers less and a cursor
@@ -86,10 +86,21 @@ def alert(request: Request) -> dict[str, Any]:
 
 def bars(request: Request) -> dict[str, Any]:
     """Closed 1-minute bars of one symbol, ascending, in columns."""
-    refuse_unknown(request.query, ("market", *SPAN))
-    symbol, market = _symbol(request), _market(request)
+    return _bars(request, _symbol(request), _market(request), ("market", *SPAN))
+
+
+def first_bars(request: Request) -> dict[str, Any]:
+    """The bars of the first watched symbol: what a page shows before it knows what is watched."""
+    settings = request.deps.settings
+    spot = settings.universe.spot_symbols
+    market = Market.SPOT if spot else Market.USDM
+    return _bars(request, spot[0] if spot else settings.benchmark_symbol, market, SPAN)
+
+
+def _bars(request: Request, symbol: str, market: Market, known: tuple[str, ...]) -> dict[str, Any]:
+    refuse_unknown(request.query, known)
     span = read_span(request.query, request.now_ms, page=BARS_PAGE)
-    found: list[Bar] = bars_of(request.deps).one(market, symbol, span.start_ms, span.page_end_ms, consistent=False)
+    found: list[Bar] = charts.bars(request.deps.table, market, symbol, span.start_ms, span.page_end_ms)
     return {
         "symbol": symbol,
         "market": market.value,
@@ -109,7 +120,7 @@ def bars(request: Request) -> dict[str, Any]:
 def features(request: Request) -> dict[str, Any]:
     """The sector features: the newest minute of every symbol, or the minutes of one, ascending."""
     settings, stored = request.deps.settings, features_of(request.deps)
-    universe = Universe(settings.benchmark_symbol, settings.sectors)
+    universe = universe_at(request.deps, request.now_ms)
     windows = settings.sector.windows
     answer: dict[str, Any] = {
         "time": None,
@@ -127,7 +138,7 @@ def features(request: Request) -> dict[str, Any]:
     refuse_unknown(request.query, ("symbol", *SPAN))
     symbol = named_symbol(request.query["symbol"])
     span = read_span(request.query, request.now_ms, page=MINUTES_PAGE)
-    rows = [row[symbol] for _, row in stored.range(span.start_ms, span.page_end_ms) if symbol in row]
+    rows = stored.of_symbol(symbol, span.start_ms, span.page_end_ms)
     if rows:
         answer["time"] = rows[-1]["open_time"]
     answer["features"] = [_feature(row, universe) for row in rows]
@@ -163,8 +174,9 @@ def scores(request: Request) -> dict[str, Any]:
     """The Isolation Forest's newest scores of one symbol: histogram, threshold, rate."""
     refuse_unknown(request.query, ("until",))
     until = request.query.get("until")
-    until_ms = request.now_ms + 60_000 if until is None else parse_when(until, request.now_ms)
-    return overview.forest_scores(request.deps, _symbol(request), until_ms)
+    if until is None:
+        return overview.newest_scores(request.deps, _symbol(request), request.now_ms)
+    return overview.forest_scores(request.deps, _symbol(request), parse_when(until, request.now_ms))
 
 
 def order_book(request: Request) -> dict[str, Any]:
@@ -191,7 +203,8 @@ def summary(request: Request) -> dict[str, Any]:
 def cooldowns(request: Request) -> dict[str, Any]:
     """What keeps alerts back now, until when, and how many it has held."""
     refuse_unknown(request.query, ())
-    return {"cooldowns": overview.cooldowns(request.deps, request.now_ms)}
+    found = overview.cooldowns(request.deps, request.now_ms)
+    return {"cooldowns": [{"id": encode_cursor(row.pop("key")), **row} for row in found]}
 
 
 def quality(request: Request) -> dict[str, Any]:
@@ -218,6 +231,7 @@ def universe(request: Request) -> dict[str, Any]:
             "z_volume": thresholds.volume_z_initiator,
         },
         "demo": settings.exchange.spot_rest_url.startswith("http://127.0.0.1"),
+        "changes": request.changes,
     }
 
 

@@ -38,11 +38,15 @@ class Request:
     names: Mapping[str, str]
     body: bytes
     now_ms: int
+    changes: bool = False  # whether this server takes changes
 
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """One method of one path. `answer` None means an empty body; `body` is the struct that a request carries."""
+    """One method of one path. `answer` None means an empty body (or, with `page_policy`, a page).
+
+    `body` is the struct that a request carries.
+    """
 
     method: str
     path: str
@@ -53,6 +57,7 @@ class Route:
     status: HTTPStatus = HTTPStatus.OK
     missing: bool = False  # may answer 404
     body: type | None = None
+    page_policy: str | None = None  # the answer is a page, sent under this content policy
 
     @property
     def change(self) -> bool:

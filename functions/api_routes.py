@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from http import HTTPStatus
 
-from functions import api_mutes, api_reads
+from functions import api_mutes, api_reads, api_reports
 from functions.api_query import MAX_LIMIT, MAX_MINUTES
 from functions.api_route import Param, Route
 from functions.api_types import (
@@ -20,6 +20,7 @@ from functions.api_types import (
     NewMute,
     OneAlert,
     Quality,
+    Reports,
     Scores,
     Signals,
     Summary,
@@ -67,6 +68,8 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/signals", "Signals, newest first", api_reads.signals, Signals, _FILTERS),
     Route("GET", "/api/alerts", "Alerts, newest first", api_reads.alerts, Alerts, _FILTERS),
     Route("GET", "/api/alerts/{alert_id}", "One alert and its deliveries", api_reads.alert, OneAlert, missing=True),
+    Route("GET", "/api/bars", "Closed 1-minute bars of the first watched symbol", api_reads.first_bars, Bars,
+          _span(api_reads.BARS_PAGE)),
     Route("GET", "/api/bars/{symbol}", "Closed 1-minute bars", api_reads.bars, Bars,
           (Param("market", "default spot", {"type": "string", "enum": [one.value for one in Market]}),
            *_span(api_reads.BARS_PAGE))),
@@ -82,7 +85,12 @@ ROUTES: tuple[Route, ...] = (
     Route("GET", "/api/health", "Signs of life, feed, detectors, bans", api_reads.state, Health),
     Route("GET", "/api/summary", "Alerts of the last 24 hours by hour", api_reads.summary, Summary),
     Route("GET", "/api/cooldowns", "What keeps alerts back now", api_reads.cooldowns, Cooldowns),
+    Route("DELETE", "/api/cooldowns/{cooldown_id}", "Lift a cooldown", api_mutes.release, None,
+          status=HTTPStatus.NO_CONTENT, missing=True),
     Route("GET", "/api/quality", "How alerts turned out", api_reads.quality, Quality),
+    Route("GET", "/api/reports", "The stored daily reports, newest first", api_reports.reports, Reports),
+    Route("GET", "/api/reports/{report_id}", "One daily report: a page without scripts", api_reports.report, None,
+          missing=True, page_policy=api_reports.POLICY),
     Route("GET", "/api/universe", "What is watched", api_reads.universe, Universe),
     Route("GET", "/api/mutes", "Mutes in force", api_mutes.mutes, Mutes),
     Route("POST", "/api/mutes", "Hold a symbol's alerts for a while", api_mutes.mute, MuteRow,

@@ -296,6 +296,7 @@ class Summary(msgspec.Struct):
 
 
 class Cooldown(msgspec.Struct):
+    id: Annotated[str, Meta(description="lifts it: DELETE /api/cooldowns/{id}, both directions at once")]
     detector: str
     symbol: str
     direction: str | None
@@ -342,6 +343,7 @@ class Universe(msgspec.Struct):
     sectors: dict[str, list[str]]
     thresholds: dict[str, float]
     demo: bool
+    changes: Annotated[bool, Meta(description="whether mutes and cooldowns can be changed here")]
 
 
 class Quality(msgspec.Struct, omit_defaults=True):
@@ -352,6 +354,16 @@ class Quality(msgspec.Struct, omit_defaults=True):
     data: str = ""
     rows: list[dict[str, Any]] = []
     note: str = ""
+
+
+class ReportRow(msgspec.Struct):
+    id: str
+    until: Annotated[Time, Meta(description="where the reported day ends")]
+    path: Annotated[str, Meta(description="serves the page")]
+
+
+class Reports(msgspec.Struct):
+    reports: list[ReportRow]
 
 
 class Token(msgspec.Struct):

@@ -20,7 +20,7 @@ ACCEPTED: tuple[Accepted, ...] = (
     ),
     Accepted(
         "AwsSolutions::AwsSolutions-IAM5[Resource::{name}Data:ExportsOutputFnGetAttBucket83908E77Arn063C8555/reports/*]",
-        "The report's function writes one new object a day, under this prefix of one bucket only.",
+        "One function writes the daily report under this prefix of one bucket, the API reads it.",
     ),
     Accepted("AwsSolutions::AwsSolutions-L1", "Python 3.13 is what the bundles are compiled and tested for."),
     Accepted(

@@ -88,7 +88,7 @@ def jobs(settings: Settings) -> tuple[Job, ...]:
         Job("redelivery", ALERTING, every_minutes=1, alone=True),
         Job("watchdog", ALERTING, every_minutes=1, alone=True),
         Job("outcomes", Right.READ | Right.WRITE, every_minutes=5, alone=True),
-        Job("report", Right.READ | Right.STORE, cron="5 0 * * ? *", memory_mb=512, timeout_s=300),
+        Job("report", Right.READ | Right.STORE | Right.PUBLISH, cron="5 0 * * ? *", memory_mb=512, timeout_s=300),
     ]
     return tuple(found)
 

@@ -40,7 +40,14 @@ def allow_emit(role: iam.IRole, bus: events.IEventBus) -> None:
 
 
 def allow_reports(role: iam.IRole, bucket: s3.IBucket) -> None:
-    allow(role, ("s3:PutObject",), bucket.arn_for_objects("reports/*"))
+    """Let the role write reports, and note and read whom it has told of them."""
+    allow(role, ("s3:GetObject", "s3:PutObject"), bucket.arn_for_objects("reports/*"))
+    allow(role, ("s3:ListBucket",), bucket.bucket_arn)
+
+
+def allow_reading_reports(role: iam.IRole, bucket: s3.IBucket) -> None:
+    allow(role, ("s3:GetObject",), bucket.arn_for_objects("reports/*"))
+    allow(role, ("s3:ListBucket",), bucket.bucket_arn)
 
 
 def allow_secret(scope: Construct, role: iam.IRole, setting: str, name: str) -> None:

@@ -160,10 +160,11 @@ class TapewatchStack(Stack):
             allow_secret(self, role, "alerts.telegram.bot_token", self.settings.alerts.telegram.bot_token)
 
     def _front_door(self) -> None:
-        FrontDoor(
+        door = FrontDoor(
             self,
             "FrontDoor",
             table=self.data.table,
+            bucket=self.data.bucket,
             code=self.parts.functions,
             page_code=self.parts.page,
             page_version=self.parts.page_version,
@@ -173,11 +174,14 @@ class TapewatchStack(Stack):
             dead_letters=self.dead_letters,
             token_sha256=None if self.settings.api.open_reads else self.parts.token_sha256,
         )
+        # The day's digest names its report's address.
+        address = f"https://{door.distribution.domain_name}"
+        self.functions["report"].function.add_environment(variable("api.public_url"), address)
 
     def _api_env(self) -> dict[str, str]:
-        """The API reads the table and nothing else."""
-        name = variable("storage.table_name")
-        return {name: self.variables[name]}
+        """The API reads the table and the reports, and nothing else."""
+        names = (variable("storage.table_name"), variable("storage.bucket_name"))
+        return {name: self.variables[name] for name in names}
 
 
 def retention(days: int) -> logs.RetentionDays:

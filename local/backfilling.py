@@ -25,7 +25,7 @@ def backfill_if_needed(world: World, say: Callable[[str], None], stop: threading
         return None
     say("fetching the history that the detectors judge against (once)")
     markets = (Market.USDM, Market.SPOT) if world.available.futures else (Market.SPOT,)
-    report = run_backfill(world.deps, now_ms, history_hours(world.settings.sector), markets, stop)
+    report = run_backfill(world.deps, now_ms, history_hours(world.settings.sector), markets, stop, say)
     for symbol, reason in report.failed.items():
         say(f"no history of {symbol}: {reason}")
     if report.refused:
@@ -35,14 +35,24 @@ def backfill_if_needed(world: World, say: Callable[[str], None], stop: threading
 
 
 def run_backfill(
-    deps: Dependencies, now_ms: int, hours: float, markets: tuple[Market, ...], stop: threading.Event
+    deps: Dependencies,
+    now_ms: int,
+    hours: float,
+    markets: tuple[Market, ...],
+    stop: threading.Event,
+    say: Callable[[str], None],
 ) -> BackfillReport:
-    """Run the job with a progress bar; `stop` ends it early, and the next one goes on from there."""
+    """Say how long it will take, then run the job with a progress bar.
+
+    `stop` ends it early, and the next one goes on from there.
+    """
     progress = Progress("bars")
 
     def show(done: int, total: int, text: str) -> None:
         if stop.is_set():
             raise KeyboardInterrupt
+        if not done:
+            say(text)
         progress(done, total, text)
 
     try:

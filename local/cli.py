@@ -27,10 +27,15 @@ COMMANDS: dict[str, tuple[str, str]] = {
     "evaluate": ("evaluate", "what the alerts are worth: on labels, outcomes, and a market without events"),
     "alerts": ("alerts", "the alert log"),
     "mute": ("mute", "silence one symbol for a while"),
+    "cooldowns": ("cooldowns", "what keeps alerts back now; lift one"),
     "status": ("status", "health of every part"),
     "exchange": ("exchange", "the local exchange alone, for other programs and tests"),
     "check-config": ("check_config", "validate the configuration and print the effective values"),
 }
+
+
+ON_AWS = ("alerts", "cooldowns", "evaluate", "mute", "report", "sector", "status", "windows")
+"""The commands that read or change a state which may be the deployment's."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -49,6 +54,9 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         description="Watches Binance markets and tells people within seconds when something abnormal happens.",
     )
     parser.add_argument("--config", metavar="FILE", help="configuration file (default: tapewatch.yaml, if it exists)")
+    parser.add_argument(
+        "--aws", action="store_true", help=f"work on the deployment on AWS, with your credentials ({', '.join(ON_AWS)})"
+    )
     parser.add_argument("--version", action="version", version=f"tapewatch {_version()}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", parser_class=Parser)
     for name, (module, help_text) in COMMANDS.items():
@@ -96,6 +104,8 @@ def _dispatch(words: list[str]) -> int:
     if not arguments.command:
         parser.print_help()
         return 2
+    if arguments.aws and arguments.command not in ON_AWS:
+        raise UsageError(f"--aws is for {', '.join(ON_AWS)}; {arguments.command} runs on this machine")
     module = importlib.import_module(f"local.commands.{COMMANDS[arguments.command][0]}")
     status: Any = module.run(arguments)
     return int(status)

@@ -135,7 +135,8 @@ def _all_bars(recording: Recording) -> list[Bar] | None:
     if recording.kind is not RecordingKind.KLINES:
         return None
     try:
-        lines = [line for line in _lines(recording.path) if not line.isspace()]
+        lines = [line for handle in _handles(recording.path) for line in handle.read().splitlines()]
+        lines = [line for line in lines if line and not line.isspace()]
     except _DAMAGED:
         return None
     if lines and _is_header(lines[0]):
@@ -161,16 +162,21 @@ def _is_header(line: bytes) -> bool:
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    name = path.name.lower()
-    if name.endswith(".zip"):
+    for handle in _handles(path):
+        yield from handle
+
+
+def _handles(path: Path) -> Iterator[IO[bytes]]:
+    """Yield the recording's file, or each CSV and JSON file of an archive, open one at a time."""
+    if path.name.lower().endswith(".zip"):
         with zipfile.ZipFile(path) as archive:
             for member in sorted(archive.namelist()):
                 if member.lower().endswith((".csv", ".jsonl")):
                     with archive.open(member) as handle:
-                        yield from handle
+                        yield handle
         return
     with _open(path) as handle:
-        yield from handle
+        yield handle
 
 
 def _open(path: Path) -> IO[bytes]:

@@ -11,17 +11,21 @@ from collections.abc import Iterable, Iterator
 from math import nan
 
 import numpy as np
+import numpy.typing as npt
 
 from local.recordings import Recording, RecordingKind, Rejected, read_bars
 from local.replay_policy import ReplayPolicy
 from local.replay_results import Found, Summary
 from local.replay_trades import TradeWalk
 from shared.clock import MINUTE_MS
+from shared.detection.confirmation import Confirmation
 from shared.detection.features import FeatureEngine, SymbolFeatures
 from shared.detection.features_bulk import bulk_features
 from shared.detection.market_wide import market_signal
+from shared.detection.rarest import RarestBudget
 from shared.detection.reading import Detector, Status
-from shared.detection.sector import Confirmation, DiffusionTracker, diffusion_signal, initiator_signal
+from shared.detection.sector import DiffusionTracker
+from shared.detection.sector_signals import diffusion_signal, initiator_signal
 from shared.detection.volume_spike import VolumeSpikeDetector
 from shared.market.model import Bar, Market
 from shared.market.universe import Universe
@@ -32,6 +36,30 @@ _MOST_HOLES = 3  # minutes of a recording for each one that has bars
 SECTOR_DETECTORS = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.MARKET_WIDE})
 
 __all__ = ["Found", "Replay", "Summary"]
+
+
+class Series:
+    """One symbol's bars by open time, and where each stands in its file; of two at one time the later one counts."""
+
+    def __init__(self) -> None:
+        self.bars: dict[int, Bar] = {}
+        self._files: list[tuple[str, dict[int, int]]] = []
+
+    def take(self, rows: list[tuple[int, Bar]], source: str) -> None:
+        self.bars.update((bar.open_ms, bar) for _, bar in rows)
+        self._files.append((source, {bar.open_ms: index for index, bar in rows}))
+
+    def position(self, open_ms: int) -> tuple[int, str] | None:
+        return next(((at[open_ms], source) for source, at in reversed(self._files) if open_ms in at), None)
+
+    def columns(self, first_ms: int, span: int) -> npt.NDArray[np.float64]:
+        """Return closes, volumes and taker volumes of `span` minutes, shape (3, span); NaN is missing."""
+        found = np.full((3, span), nan)
+        at = (np.array(list(self.bars)) - first_ms) // MINUTE_MS
+        bars = self.bars.values()
+        found[0, at], found[1, at] = [bar.close for bar in bars], [bar.volume for bar in bars]
+        found[2, at] = [nan if (taker := bar.taker_buy_volume) is None else taker for bar in bars]
+        return found
 
 
 class Replay:
@@ -73,13 +101,10 @@ class Replay:
     def _bars(self, recordings: list[Recording]) -> Iterator[Found]:
         columns: dict[Recording, list[tuple[int, Bar]]] = {}
         for recording in recordings:
-            rows: list[tuple[int, Bar]] = []
-            for index, row in read_bars(recording):
-                self.summary.inputs += 1
-                if isinstance(row, Rejected):
-                    self.summary.rejected[row.reason] += 1
-                elif self._inside(row.open_ms):
-                    rows.append((index, row))
+            whole = list(read_bars(recording))
+            self.summary.inputs += len(whole)
+            self.summary.rejected.update(row.reason for _, row in whole if isinstance(row, Rejected))
+            rows = [(index, row) for index, row in whole if isinstance(row, Bar) and self._inside(row.open_ms)]
             columns[recording] = rows
             if Detector.VOLUME_SPIKE in self._wanted and self._settings.volume_spike.enabled:
                 for found in self._volume(recording, rows):
@@ -99,67 +124,59 @@ class Replay:
                 yield Found(signal, index, recording.path.name)
 
     def _sector(self, columns: dict[Recording, list[tuple[int, Bar]]]) -> Iterator[Found]:
-        minutes: dict[int, dict[str, tuple[int, Bar, str]]] = {}
+        series: dict[str, Series] = {}
         for recording, rows in columns.items():
-            if recording.market is not Market.USDM or recording.symbol is None:
-                continue
-            for index, bar in rows:
-                minutes.setdefault(bar.open_ms, {})[recording.symbol] = (index, bar, recording.path.name)
-        present = {symbol for row in minutes.values() for symbol in row}
+            if recording.market is Market.USDM and recording.symbol is not None and rows:
+                series.setdefault(recording.symbol, Series()).take(rows, recording.path.name)
         benchmark = self._settings.benchmark_symbol
         sectors = {
-            name: tuple(symbol for symbol in members if symbol in present)
+            name: tuple(symbol for symbol in members if symbol in series)
             for name, members in self._settings.sectors.items()
         }
-        if benchmark not in present or not any(sectors.values()):
+        if benchmark not in series or not any(sectors.values()):
             return
         universe = Universe(benchmark, {name: members for name, members in sectors.items() if members})
-        tracker = DiffusionTracker(self._settings.sector, universe)
-        for open_ms, features in self._features(minutes, universe):
-            row = minutes[open_ms]
+        settings = self._settings.sector
+        tracker = DiffusionTracker(settings, universe)
+        budget = None if settings.budget_per_day is None else RarestBudget(settings.budget_per_day)
+        for open_ms, features in self._features(series, universe):
             decision = tracker.decide(open_ms, features)
-            if decision.move is not None and Detector.MARKET_WIDE in self._wanted:
-                index, _, source = row.get(benchmark) or next(iter(row.values()))
-                yield Found(market_signal(decision.move, benchmark, self._settings.sector), index, source)
-            if Detector.SECTOR_INITIATOR in self._wanted:
-                for hit in decision.hits:
-                    index, _, source = row[hit.symbol]
-                    yield Found(initiator_signal(hit, UNCONFIRMED, self._settings.sector), index, source)
-            for event in decision.events:
-                if Detector.SECTOR_DIFFUSION in self._wanted:
-                    signal = diffusion_signal(event, self._settings.sector)
-                    index, _, source = row.get(event.initiator) or next(iter(row.values()))
+            found = [initiator_signal(hit, UNCONFIRMED, settings) for hit in decision.hits]
+            found += [diffusion_signal(event, settings) for event in decision.events]
+            if budget is not None:
+                found = [budget.judged(signal) for signal in found]
+            if decision.move is not None:
+                found.insert(0, market_signal(decision.move, benchmark, settings))
+            for signal in found:
+                if signal.detector in self._wanted:
+                    # An initiator's own minute may lack its bar by now: then any bar of the minute stands for it.
+                    there = [series[signal.symbol], *series.values()]
+                    index, source = next(at for one in there if (at := one.position(open_ms)) is not None)
                     yield Found(signal, index, source)
 
     def _features(
-        self, minutes: dict[int, dict[str, tuple[int, Bar, str]]], universe: Universe
+        self, series: dict[str, Series], universe: Universe
     ) -> Iterator[tuple[int, dict[str, SymbolFeatures]]]:
         """Yield the features of every minute that can decide something, all worked out at once.
 
         A recording with long holes is walked minute by minute: as arrays it would be mostly empty.
         """
         settings, symbols = self._settings.sector, universe.symbols()
-        first_ms, last_ms = min(minutes), max(minutes)
-        span = (last_ms - first_ms) // MINUTE_MS + 1
+        minutes = sorted(set[int]().union(*(one.bars for one in series.values())))
+        first_ms = minutes[0]
+        span = (minutes[-1] - first_ms) // MINUTE_MS + 1
         judged = Detector.SECTOR_INITIATOR.value
         if span > _MOST_HOLES * len(minutes):
             engine = FeatureEngine(settings, universe.benchmark, symbols)
-            for open_ms in sorted(minutes):
-                found = engine.push(open_ms, {symbol: bar for symbol, (_, bar, _) in minutes[open_ms].items()})
+            for open_ms in minutes:
+                found = engine.push(open_ms, {s: one.bars[open_ms] for s, one in series.items() if open_ms in one.bars})
                 able = sum(one.status is Status.NORMAL for name, one in found.items() if name != universe.benchmark)
                 self.summary.judged[judged] += able
                 yield open_ms, found
             return
-        place = {symbol: number for number, symbol in enumerate(symbols)}
-        values = np.full((3, span, len(symbols)), np.nan)
         there = np.zeros(span, dtype=bool)
-        for open_ms, bars in minutes.items():
-            at = (open_ms - first_ms) // MINUTE_MS
-            there[at] = True
-            for symbol, (_, bar, _) in bars.items():
-                if symbol in place:
-                    taker = nan if bar.taker_buy_volume is None else bar.taker_buy_volume
-                    values[:, at, place[symbol]] = (bar.close, bar.volume, taker)
+        there[(np.array(minutes) - first_ms) // MINUTE_MS] = True
+        values = np.stack([series[symbol].columns(first_ms, span) for symbol in symbols], axis=2)
         whole = bulk_features(settings, universe.benchmark, symbols, first_ms, *values)
         self.summary.judged[judged] += int((whole.statuses[there, 1:] == 0).sum())
         thresholds = settings.thresholds

@@ -29,6 +29,7 @@ from functions import (
     order_book,
     outcomes,
     redelivery,
+    report,
     sector,
     volume_spike,
     watchdog,
@@ -41,7 +42,7 @@ from local.server import ApiServer
 from shared.alerts.channels.channel import Channel
 from shared.alerts.lanes import Threads
 from shared.alerts.service import AlertService
-from shared.clock import HOUR_MS, Clock, iso_utc
+from shared.clock import DAY_MS, HOUR_MS, Clock, iso_utc
 from shared.commands.listening import receiver_for
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
 from shared.exchange.market_data import MarketData
@@ -57,6 +58,8 @@ from streamer.service import StreamerService
 if TYPE_CHECKING:
     from filelock import BaseFileLock
 
+    from local.deployed_state import DeployedTable
+
 logger = logging.getLogger(__name__)
 
 SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
@@ -64,12 +67,16 @@ SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
 MEMORY = ":memory:"
 
 
-def open_state(settings: Settings, *, must_exist: bool = True) -> SqliteTable:
-    """Open the state file for reading beside a running system.
+def open_state(settings: Settings, *, must_exist: bool = True, aws: bool = False) -> SqliteTable | DeployedTable:
+    """Open the state file beside a running system; with `aws`, the deployment's table instead.
 
     Raises:
         StorageMissing: there is none yet.
     """
+    if aws:
+        from local.deployed_state import deployed_table
+
+        return deployed_table(settings)
     path = Path(settings.storage.sqlite_path)
     if must_exist and not path.is_file():
         raise StorageMissing(f"no state at {path}: start `tapewatch run` first, or set storage.sqlite_path")
@@ -244,6 +251,7 @@ class World:
             Job("redelivery", redelivery.make_handler(deps)),
             Job("watchdog", watchdog.make_handler(deps), delay_ms=20_000),
             Job("outcomes", outcomes.make_handler(deps), interval_ms=5 * 60_000, delay_ms=30_000),
+            Job("report", report.make_handler(deps), interval_ms=DAY_MS, delay_ms=5 * 60_000),
             Job("tidy", self._tidy, interval_ms=HOUR_MS),
         ]
         if self._every_minute is not None:
@@ -301,6 +309,7 @@ class World:
         self.scheduler.start()
         if self.receiver is not None:
             self.receiver.start(self._stopped)
+        api.settled(self.deps)
 
     def wait_until_live(self, stop: threading.Event, *, within_s: float) -> None:
         """Wait for the streamer to have learnt from past trades and to be connected."""

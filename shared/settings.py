@@ -213,6 +213,7 @@ class ApiSettings(Section, frozen=True):
     port: int = 8080
     token_secret: str | None = None
     open_reads: bool = False  # reads need no token although one is set
+    public_url: str | None = None  # where the page is reached from outside; set by the deployment
     token_sha256: str | None = None  # on AWS: of the token, in hexadecimal; none: made and printed at the first synth
 
 

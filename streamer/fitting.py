@@ -6,6 +6,7 @@ process would cost more memory than all the models together in a task of half a 
 
 from __future__ import annotations
 
+import gc
 import logging
 import queue
 import threading
@@ -20,6 +21,18 @@ logger = logging.getLogger(__name__)
 
 Done = Callable[[str, FlatForest | None, FitRequest], None]
 """Told the outcome on the fitting thread; None: the fit failed."""
+
+
+def load() -> None:
+    """Import what the first fit needs, which takes seconds, and keep the collector of garbage away from it.
+
+    What is alive now (the library, the symbols' states) stays alive: looking through it again and again would hold up
+    the trades for 70 ms at a time.
+    """
+    import sklearn.ensemble
+    import sklearn.preprocessing  # noqa: F401
+
+    gc.freeze()
 
 
 class Fitter:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from shared.exchange.binance.endpoints import commands, plan_connections, stream_name
+from shared.exchange.binance.endpoints import MAX_STREAMS, ConnectionPlan, plan_connections, stream_name
 from shared.market.model import Market
 from shared.settings import Settings
 from streamer.backoff import AttemptBudget
@@ -33,6 +33,7 @@ class Line:
     supervisor: Supervisor
     watchdog: Watchdog
     symbols: tuple[str, ...]
+    carrying: asyncio.Task[None] | None = None
     asked: tuple[Silence, float] | None = None  # what REST is being asked about, and since when
     heard: int = 0  # messages when REST last told that the market trades and the connection is deaf
     deaf: bool = False
@@ -60,53 +61,77 @@ class Lines:
         self._on_messages = on_messages
         self._on_break = on_break
         self._ask = ask
-        self._lines: list[Line] = []
+        self._attempts = AttemptBudget()  # the exchange counts attempts by address, so all connections share one
+        self._tasks: asyncio.TaskGroup | None = None
+        self._lines: list[Line] = []  # replaced, never changed: other threads look at it
 
     def plan(self, session: Session) -> None:
-        """Lay out the connections of the session's symbols; `tasks` carries them.
+        """Lay out the connections of the session's symbols; `carry` opens them.
 
         Raises:
             ConfigurationError: a symbol or stream that the exchange cannot have.
         """
-        names = _streams(session)
-        budget = AttemptBudget()  # the exchange counts attempts by address, so all connections share one
-        now_s = time.monotonic()
-        for plan in plan_connections(self._base_url(session.market), session.market, names):
-            symbols = tuple(names[name] for name in plan.streams)
-            supervisor = Supervisor(
-                plan,
-                self._connector,
-                self._on_messages,
-                attempts=budget,
-                renew_s=self._settings.streamer.renew_hours * 3600,
-                on_break=partial(self._broken, len(self._lines)),
-            )
-            watchdog = Watchdog(self._settings.streamer.watchdog_seconds, symbols, now_s)
-            self._lines.append(Line(supervisor, watchdog, symbols))
+        self._attempts = AttemptBudget()
+        self._lines = self._planned(session, session.symbols)
 
     def carry(self, tasks: asyncio.TaskGroup) -> None:
-        """Begin to carry every connection, as tasks of this group."""
+        """Begin to carry every connection, as tasks of this group; those that `follow` adds join it."""
+        self._tasks = tasks
         for line in self._lines:
-            # Ended by cancelling only: told twice to end, a supervisor could not say goodbye.
-            tasks.create_task(line.supervisor.run(asyncio.Event()))
+            self._start(line, tasks)
 
     def clear(self) -> None:
-        self._lines = []
+        self._lines, self._tasks = [], None
 
-    def follow(self, session: Session, gone: Sequence[str], new: Sequence[str]) -> None:
-        """Carry the session's symbols from now on, of which these are gone and new; those that stay notice nothing."""
-        names = _streams(session)
+    def follow(self, session: Session) -> None:
+        """Carry the session's symbols from now on. Those that stay notice nothing: each keeps its connection, new ones
+        join where there is room, what is left over gets a connection of its own, and an empty one is closed."""
+        followed, now_s = set(session.symbols), time.monotonic()
+        staying = [[symbol for symbol in line.symbols if symbol in followed] for line in self._lines]
+        new = [symbol for symbol in session.symbols if symbol not in {s for stay in staying for s in stay}]
+        kept: list[Line] = []
+        for line, stay in zip(self._lines, staying, strict=True):
+            room = MAX_STREAMS - len(stay)
+            joining, new = new[:room], new[room:]
+            if not stay and not joining:
+                if line.carrying is not None:
+                    line.carrying.cancel()
+                continue
+            kept.append(line)
+            if joining or len(stay) < len(line.symbols):
+                line.symbols = (*stay, *joining)
+                ((plan, _),) = self._plans(session, line.symbols)
+                line.supervisor.replan(plan)
+                line.watchdog.follow(line.symbols, now_s)
+        added = self._planned(session, new)
+        self._lines = [*kept, *added]
+        if self._tasks is not None:
+            for line in added:
+                self._start(line, self._tasks)
+
+    def _planned(self, session: Session, symbols: Sequence[str]) -> list[Line]:
+        return [self._line(plan, carried) for plan, carried in self._plans(session, symbols)]
+
+    def _plans(self, session: Session, symbols: Sequence[str]) -> list[tuple[ConnectionPlan, tuple[str, ...]]]:
+        names = dict(zip(_streams(session, symbols), symbols, strict=True))
         plans = plan_connections(self._base_url(session.market), session.market, names)
-        if len(plans) != len(self._lines):
-            return  # more than one connection's streams came or went at once: the next reconnect carries them
-        changed = {symbol: stream_name(symbol, session.kind.value) for symbol in (*gone, *new)}
-        for plan, line in zip(plans, self._lines, strict=True):
-            now = tuple(names[name] for name in plan.streams)
-            left = [changed.get(s) or stream_name(s, session.kind.value) for s in line.symbols if s not in now]
-            joined = [stream_name(s, session.kind.value) for s in now if s not in line.symbols]
-            line.supervisor.replan(plan, [*commands("SUBSCRIBE", joined), *commands("UNSUBSCRIBE", left)])
-            line.watchdog.follow(now, time.monotonic())
-            line.symbols = now
+        return [(plan, tuple(names[name] for name in plan.streams)) for plan in plans]
+
+    def _line(self, plan: ConnectionPlan, symbols: tuple[str, ...]) -> Line:
+        supervisor = Supervisor(
+            plan,
+            self._connector,
+            self._on_messages,
+            attempts=self._attempts,
+            renew_s=self._settings.streamer.renew_hours * 3600,
+            on_break=lambda: self._on_break(line.symbols),
+        )
+        line = Line(supervisor, Watchdog(self._settings.streamer.watchdog_seconds, symbols, time.monotonic()), symbols)
+        return line
+
+    def _start(self, line: Line, tasks: asyncio.TaskGroup) -> None:
+        # Ended by cancelling only: told twice to end, a supervisor could not say goodbye.
+        line.carrying = tasks.create_task(line.supervisor.run(asyncio.Event()))
 
     def watch(self, activity: Mapping[str, int], now_s: float) -> None:
         """Replace the connections that are open but deaf; `activity` counts messages by symbol."""
@@ -164,9 +189,6 @@ class Lines:
         for line in self._lines:
             line.supervisor.replace(reason)
 
-    def _broken(self, number: int) -> None:
-        self._on_break(self._lines[number].symbols)
-
     def _base_url(self, market: Market) -> str:
         exchange = self._settings.exchange
         return exchange.spot_ws_url if market is Market.SPOT else exchange.futures_ws_url
@@ -199,5 +221,5 @@ class Lines:
         return tuple(name for line in self._lines for name in line.watchdog.quiet(now_s))
 
 
-def _streams(session: Session) -> dict[str, str]:
-    return {stream_name(symbol, session.kind.value): symbol for symbol in session.symbols}
+def _streams(session: Session, symbols: Iterable[str]) -> list[str]:
+    return [stream_name(symbol, session.kind.value) for symbol in symbols]

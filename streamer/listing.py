@@ -57,5 +57,5 @@ def change_symbols(
         checkpoints.restore(session, new)
         session.doubt(new)
         executor.unsaved(new)
-    lines.follow(session, gone, new)
+    lines.follow(session)
     return True

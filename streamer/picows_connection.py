@@ -26,7 +26,7 @@ from streamer.connection import (
 )
 from streamer.native import gatherer
 
-PAUSE_S = 0.004  # how long a busy feed's messages gather
+PAUSE_S = 0.003  # how long a busy feed's messages gather
 BUSY_PER_S = 2_000.0  # below this a pause would save next to nothing and cost delay
 _MEASURE_S = 0.05  # how often the rate is judged
 _MOST_TOGETHER = 2_000  # messages handed on at once; more wait in the read buffer

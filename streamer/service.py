@@ -22,7 +22,7 @@ from shared.market.model import Market, Trade
 from shared.settings import Settings
 from shared.storage.readings import ReadingRepository
 from shared.storage.table import Table
-from streamer import liquidation_feed, telling
+from streamer import fitting, liquidation_feed, telling
 from streamer.checkpointing import Checkpoints
 from streamer.connection import Connector
 from streamer.executing import Executor, SignalSink
@@ -279,7 +279,7 @@ class StreamerService:
             await in_daemon_thread(partial(self.past.fetch, self.session, self._take_past, self._enough))
         await self.backlog.release()
         if self.settings.window_anomaly.enabled:
-            self.executor.fitter.prepare(_load_fitting)
+            self.executor.fitter.prepare(fitting.load)
 
     def _take_past(self, page: list[Trade]) -> None:
         self.executor.execute(self.session.warm(page), fit_now=True)
@@ -328,9 +328,3 @@ class StreamerService:
     def status(self) -> dict[str, Any]:
         """Return the numbers of the status line."""
         return telling.status(self)
-
-
-def _load_fitting() -> None:
-    """Import what the first fit needs."""
-    import sklearn.ensemble
-    import sklearn.preprocessing  # noqa: F401

@@ -11,11 +11,11 @@ import asyncio
 import logging
 import random
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from shared.errors import Blocked, ExchangeError, RateLimited, RestrictedLocation
-from shared.exchange.binance.endpoints import ConnectionPlan
+from shared.exchange.binance.endpoints import ConnectionPlan, commands
 from streamer.connection import Connection, Connector, OnMessages
 
 logger = logging.getLogger(__name__)
@@ -94,6 +94,7 @@ class Supervisor:
         self._renew = asyncio.Event()
         self._open: set[Connection] = set()
         self._commands: list[str] = []
+        self._speaking = asyncio.Lock()
         self._commanding: asyncio.Task[None] | None = None
         self.state = "connecting"
         self.error: str | None = None
@@ -109,17 +110,20 @@ class Supervisor:
         self.last_reason = reason
         self._replace.set()
 
-    def replan(self, plan: ConnectionPlan, commands: Iterable[str]) -> None:
-        """Carry other streams from now on: the commands change the open connection, the plan every later one."""
+    def replan(self, plan: ConnectionPlan) -> None:
+        """Carry other streams from now on: commands change the open connection, the plan every later one."""
+        self._commands.extend(_changes(self._plan, plan))
         self._plan = plan
-        self._commands.extend(commands)
         if self._commands and (self._commanding is None or self._commanding.done()):
             self._commanding = asyncio.create_task(self._command(), name="stream-commands")
 
     async def _command(self) -> None:
         while self._commands:
-            command = self._commands.pop(0)
-            for connection in list(self._open):
+            await self._say(self._commands.pop(0), *self._open)
+
+    async def _say(self, command: str, *connections: Connection) -> None:
+        async with self._speaking:  # one after the other, whoever speaks
+            for connection in connections:
                 connection.send(command)
             await asyncio.sleep(COMMAND_INTERVAL_S)
 
@@ -180,13 +184,17 @@ class Supervisor:
             await asyncio.sleep(exc.retry_after_s)
 
     async def _opened(self, gate: _Gate) -> Connection:
-        connection = await self._connector(self._plan.url, gate)
+        plan = self._plan
+        connection = await self._connector(plan.url, gate)
         self._open.add(connection)
         self.connects += 1
         self.most_open = max(self.most_open, len(self._open))
-        for command in self._plan.commands:
-            connection.send(command)
-            await asyncio.sleep(COMMAND_INTERVAL_S)
+        for command in plan.commands:
+            await self._say(command, connection)
+        while self._plan is not plan:  # it changed while this connection was being opened, which heard nothing of it
+            before, plan = plan, self._plan
+            for command in _changes(before, plan):
+                await self._say(command, connection)
         return connection
 
     async def _carry(self, connection: Connection) -> str:
@@ -241,6 +249,15 @@ class Supervisor:
         self.renewals += 1
         logger.info("stream_renewed", extra={"reason": self.last_reason or "age"})
         return successor
+
+
+def _changes(before: ConnectionPlan, after: ConnectionPlan) -> tuple[str, ...]:
+    """Return the commands that turn one plan's streams into the other's; what goes makes room for what comes."""
+    gone, new = set(before.streams) - set(after.streams), set(after.streams) - set(before.streams)
+    return (
+        *commands("UNSUBSCRIBE", [name for name in before.streams if name in gone]),
+        *commands("SUBSCRIBE", [name for name in after.streams if name in new]),
+    )
 
 
 async def _cancelled(*tasks: asyncio.Task[Any]) -> None:

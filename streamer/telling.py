@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from streamer.service import StreamerService
 
 COMPONENT = "streamer"
+_LEARNING_TOLD = 20  # symbols named in a heartbeat
 
 
 def health(service: StreamerService) -> Health:
@@ -116,6 +117,8 @@ class Heartbeat:
             "gaps": session.gaps,
             "missing": session.missing,
             "loop": session.loop,
+            "trades_per_s": round(service.rate.per_s, 1),
+            "learning": dict(list(session.learning().items())[:_LEARNING_TOLD]),
         }
         # `keep` is False: the next beat makes up for one that storage did not take.
         self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))

@@ -4,12 +4,13 @@
   const NAMES = {
     volume_spike: ["V", "volume spike"], trade_spike: ["T", "trade spike"], order_book_imbalance: ["O", "order book"],
     sector_initiator: ["I", "sector initiator"], sector_diffusion: ["D", "sector diffusion"],
-    window_anomaly: ["W", "window anomaly"], pump: ["P", "pump"], system: ["S", "system"],
+    market_wide: ["M", "market-wide move"], window_anomaly: ["W", "window anomaly"], pump: ["P", "pump"], system: ["S", "system"],
   };
   const WHY = {
     gate: "not rare enough", learning: "still learning what is rare", cooldown: "cooldown", burst: "same burst",
     muted: "muted", too_late: "too old to send", budget: "day's budget used", disabled: "switched off",
   };
+  const ELSEWHERE = "This page only reads. Mute and release with Telegram (/mute, /unmute) or the command line (tapewatch --aws mute, tapewatch --aws cooldowns).";
   const root = document.documentElement;
   const $ = (id) => document.getElementById(id);
   const state = { symbol: "", market: "spot", show: "alerts", detector: "", direction: "", filter: "" };
@@ -56,19 +57,36 @@
   const sym = (name) => encodeURIComponent(name);
 
   // --- asking: every answer is remembered by its ETag -------------------------------------------------------
-  const known = new Map();
-  class Refused extends Error {}
+  const known = new Map(), start = window.tapewatchStart;
+  /** The server understood and said no; `status` is its answer's. */
+  class Refused extends Error {
+    constructor(status, text) { super(text || "status " + status); this.status = status; }
+  }
+  const refused = (status, data) => {
+    if (status === 401) signedOut();
+    return new Refused(status, data && data.error);
+  };
+  const remember = (url, tag, data) => {
+    if (known.size > 200) known.clear();
+    if (tag) known.set(url, { tag, data });
+    return data;
+  };
   async function ask(url) {
+    const early = start.asked.get(url);
+    if (early) {
+      start.asked.delete(url);
+      const got = await early;
+      if (!got.ok) throw refused(got.status, got.data);
+      return remember(url, got.tag, got.data);
+    }
     const before = known.get(url), headers = before ? { "If-None-Match": before.tag } : {};
     const stop = new AbortController(), timer = setTimeout(() => stop.abort(), 10000);
     try {
       const answer = await fetch(url, { headers, cache: "no-store", signal: stop.signal });
       if (answer.status === 304 && before) { await answer.text(); return before.data; }
       const data = await answer.json();
-      if (!answer.ok) throw new Refused(data.error || "status " + answer.status);
-      if (known.size > 200) known.clear();
-      if (answer.headers.get("etag")) known.set(url, { tag: answer.headers.get("etag"), data });
-      return data;
+      if (!answer.ok) throw refused(answer.status, data);
+      return remember(url, answer.headers.get("etag"), data);
     } finally { clearTimeout(timer); }
   }
   async function change(method, url, body) {
@@ -76,7 +94,11 @@
     const given = await fetch("/api/token", { cache: "no-store" });
     if (given.ok) headers["x-change-token"] = (await given.json()).token;
     const answer = await fetch(url, { method, headers, body: body ? JSON.stringify(body) : undefined });
-    if (!answer.ok) throw new Refused((await answer.json()).error);
+    if (!answer.ok) {
+      // What stands in front of the API on AWS refuses in its own words, which are no JSON.
+      const said = await answer.json().catch(() => null);
+      throw said ? refused(answer.status, said) : new Refused(answer.status, ELSEWHERE);
+    }
   }
   /** One run at a time: a call during a run makes it run once more, so that no two draw the same panel. */
   const panel = (id, work) => {
@@ -84,6 +106,7 @@
     const once = async () => {
       try { await work(); }
       catch (error) {
+        if (error instanceof Refused && error.status === 401) { note(id, "error", "A token is needed."); return; }
         const said = error instanceof Refused ? error.message : "no answer from the server";
         note(id, "error", said.charAt(0).toUpperCase() + said.slice(1) + " — asking again every 5 s.");
         if (!(error instanceof Refused) && !(error instanceof TypeError) && error.name !== "AbortError") console.error(error);
@@ -106,6 +129,7 @@
     let data;
     try { data = await ask("/api/health"); failedSince = 0; }
     catch (error) {
+      if (error instanceof Refused && error.status === 401) return;
       failedSince = failedSince || Date.now();
       root.dataset.feed = "unknown";
       banner("No answer from Tapewatch for " + span(Date.now() - failedSince) + ". What you see is from " + clock(new Date(nowMs).toISOString()) + " UTC.");
@@ -125,7 +149,7 @@
     cards.push(card("trade feed", feedState, [
       feed.reason, feed.last_event ? "last trade " + clock(feed.last_event) : "no trade yet",
       feed.lag_ms === null ? null : "lag " + num(feed.lag_ms / 1000, 1) + " s",
-      feed.trades_per_s === null ? null : num(feed.trades_per_s, 0) + " trades/s",
+      feed.trades_per_s === null ? null : num(feed.trades_per_s, feed.trades_per_s < 10 ? 1 : 0) + " trades/s",
     ], null, feed.good ? feed.state : feed.state === "quiet" ? "silent" : feed.state));
     for (const [market, one] of Object.entries(data.exchange)) {
       cards.push(card("exchange " + market, one.banned ? "banned" : "ok", [one.banned ? "no call before " + clock(one.not_before) : "no ban", one.host]));
@@ -165,11 +189,22 @@
   // --- price ------------------------------------------------------------------------------------------------
   let bars = [], lastBars = "", lastZ = "", drawn = { count: 0, ms: 0 };
   const seconds = (iso) => Date.parse(iso) / 1000;
+  /** The library is read only when the first picture stands: it takes longer than everything before it. */
+  let library = null;
+  const loadLibrary = () => (library = library || import("./vendor/lightweight-charts-5.2.1.js"));
+  const MONTHS = "Jan Feb Mar Apr May Jun Jul Aug Sep Oct Nov Dec".split(" ");
+  const utc = (time) => new Date(time * 1000).toISOString();
+  // Written out: the library would wake the browser's own formatting of dates, which costs 20 ms at the first draw.
+  const tick = (time, kind) => {
+    const text = utc(time), month = MONTHS[+text.slice(5, 7) - 1];
+    return kind === 0 ? text.slice(0, 4) : kind === 1 ? month : kind === 2 ? +text.slice(8, 10) + " " + month : text.slice(11, kind === 4 ? 19 : 16);
+  };
   function makeChart() {
     const L = LightweightCharts;
     const made = L.createChart($("chart"), {
       autoSize: true, layout: { attributionLogo: false, background: { color: "transparent" }, fontSize: 11, panes: { enableResize: false } },
-      timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 4 }, crosshair: { mode: 0 },
+      timeScale: { timeVisible: true, secondsVisible: false, rightOffset: 4, tickMarkFormatter: tick }, crosshair: { mode: 0 },
+      localization: { timeFormatter: (time) => utc(time).slice(0, 16).replace("T", " ") },
     });
     const candles = made.addSeries(L.CandlestickSeries, { borderVisible: false, priceLineVisible: false });
     const volume = made.addSeries(L.HistogramSeries, { priceScaleId: "volume", priceFormat: { type: "volume" }, lastValueVisible: false, priceLineVisible: false });
@@ -237,13 +272,16 @@
   const loadPrice = panel("price", async () => {
     const wanted = state.symbol + "|" + state.market, base = "/api/bars/" + sym(state.symbol), market = state.market;
     const fresh = lastBars.split("@")[0] !== wanted;
-    if (fresh) { lastZ = ""; note("price", "loading", "Loading bars …"); }
+    if (fresh) { lastZ = ""; if (chart || !root.dataset.firstBars) note("price", "loading", "Loading bars …"); }
     const query = fresh ? { market, minutes: BARS } : { market, since: lastBars.split("@")[1] };
     const found = await pages(base, query);
     if (wanted !== state.symbol + "|" + state.market) return;
     const got = found.flatMap(asBars), lastOpen = found.flatMap((one) => one.open_time).pop();
     $("price").querySelector(".json").href = path(base, { market, minutes: BARS });
-    if (!chart) { chart = makeChart(); paintChart(); }
+    if (!chart) {
+      await loadLibrary();
+      if (chart === null) { chart = makeChart(); paintChart(); start.painted().then(() => start.painted()).then(() => { for (const old of $("chart").querySelectorAll(".first")) old.remove(); }); }
+    }
     if (fresh) { drawBars(got); chart.first.setData([]); chart.second.setData([]); paintChart(); chart.made.timeScale().setVisibleLogicalRange({ from: Math.max(0, got.length - 240), to: got.length + 4 }); }
     else got.forEach(addBar);
     if (lastOpen) lastBars = wanted + "@" + lastOpen; else if (fresh) lastBars = "";
@@ -360,8 +398,8 @@
       more.append(el("pre", {}, one.text || JSON.stringify({ values: one.values, thresholds: one.thresholds }, null, 1)));
       const tools = el("div", { class: "more" });
       if (!held) tools.append(el("a", { href: "/api/alerts/" + sym(one.alert_id) }, "JSON with deliveries"));
+      if (one.detector !== "system" && universe.changes) tools.append(el("button", { type: "button", onclick: () => mute(one.symbol, "1h") }, "Mute 1 hour"));
       if (one.detector !== "system") tools.append(
-        el("button", { type: "button", onclick: () => mute(one.symbol, "1h") }, "Mute 1 hour"),
         el("button", { type: "button", onclick: () => choose(one.symbol, one.market) }, "Show on the chart"));
       more.append(tools);
     };
@@ -371,7 +409,7 @@
   const brief = (one) => {
     const v = one.values || {};
     const said = { trade_spike: () => num(v.ratio, 1) + "x the mean size", volume_spike: () => num(v.ratio, 1) + "x the mean volume", order_book_imbalance: () => "imbalance " + num(v.obi),
-      sector_initiator: () => "ER " + num(v.z_excess_return, 1) + "σ, volume " + num(v.z_volume, 1) + "σ, " + v.status, sector_diffusion: () => v.followers_count + " followers", window_anomaly: () => "score " + num(v.score, 3) }[one.detector];
+      sector_initiator: () => "ER " + num(v.z_excess_return, 1) + "σ, volume " + num(v.z_volume, 1) + "σ, " + v.status, sector_diffusion: () => v.followers_count + " followers", market_wide: () => v.moved + " of " + v.symbols + " symbols", window_anomaly: () => "score " + num(v.score, 3) }[one.detector];
     return called(one.detector) + (said ? ": " + said() : v.message ? ": " + v.message : "");
   };
 
@@ -450,20 +488,24 @@
     const [cool, mutes] = await Promise.all([ask("/api/cooldowns"), ask("/api/mutes")]);
     const listed = mutes.mutes.map((one) => el("li", { "data-mute": one.symbol }, el("b", {}, "muted"), el("bdi", { class: "sym", title: one.symbol }, one.symbol),
       el("span", { class: "muted" }, left(one.until) + (one.reason ? " · " + one.reason : "")),
-      one.id ? el("button", { type: "button", class: "rest", "aria-label": "Release the mute of " + one.symbol, onclick: () => unmute(one) }, "Release") : el("span", { class: "rest muted" }, "by the settings")));
+      one.id ? releaser("Release the mute of " + one.symbol, () => unmute(one)) : el("span", { class: "rest muted" }, "by the settings")));
     for (const one of cool.cooldowns) listed.push(el("li", { "data-cooldown": one.detector + "|" + one.symbol }, el("span", { class: "letter", title: called(one.detector) }, letter(one.detector)),
       el("bdi", { class: "sym", title: one.symbol }, one.symbol), one.direction ? el("span", {}, one.direction) : null,
-      el("span", { class: "muted" }, "cooldown " + left(one.until)), one.held ? el("span", { class: "hold rest" }, one.held + " held since " + clock(one.held_since)) : null));
+      el("span", { class: "muted" }, "cooldown " + left(one.until)), one.held ? el("span", { class: "hold" }, one.held + " held since " + clock(one.held_since)) : null,
+      releaser("Release the cooldown of " + called(one.detector) + " " + one.symbol + (one.direction ? " " + one.direction : ""), () => release(one))));
     const active = document.activeElement, name = active && $("hold-rows").contains(active) ? active.getAttribute("aria-label") : null;
     replace($("hold-rows"), listed);
     if (name) for (const button of $("hold-rows").querySelectorAll("button")) if (button.getAttribute("aria-label") === name) button.focus();
-    note("holds", listed.length ? "ready" : "empty", listed.length ? "" : "Nothing is held back: no cooldown runs and no symbol is muted.");
+    const elsewhere = universe.changes ? "" : ELSEWHERE;
+    note("holds", listed.length ? "ready" : "empty", listed.length ? elsewhere : ("Nothing is held back: no cooldown runs and no symbol is muted. " + elsewhere).trim());
   });
+  const releaser = (label, work) => (universe.changes ? el("button", { type: "button", class: "rest", "aria-label": label, onclick: work }, "Release") : null);
   const act = async (work, done) => {
     try { await work(); await loadHolds(); note("holds", $("holds").dataset.state, done); }
     catch (error) { note("holds", "error", error instanceof Refused ? error.message : "The change did not reach the server."); }
   };
   const mute = (symbol, span_) => act(() => change("POST", "/api/mutes", { symbol, for: span_, reason: "page" }), symbol + " is muted.");
+  const release = (one) => act(() => change("DELETE", "/api/cooldowns/" + sym(one.id)), "The cooldown of " + called(one.detector) + " " + one.symbol + " is released: its next signal passes.");
   const unmute = (one) => act(() => change("DELETE", "/api/mutes/" + sym(one.id)), one.symbol + " is released.");
 
   // --- hours and quality ------------------------------------------------------------------------------------
@@ -477,8 +519,10 @@
     note("hours", data.total ? "ready" : "empty", data.total ? data.total + " alerts in 24 hours, the running hour last." : "No alert in the last 24 hours.");
   });
   const loadQuality = panel("quality", async () => {
-    const data = await ask("/api/quality");
-    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation is stored and no alert is an hour old: `tapewatch evaluate` says what alerts are worth."); return; }
+    const [data, kept] = await Promise.all([ask("/api/quality"), ask("/api/reports")]);
+    replace($("reports"), kept.reports.slice(0, 7).map((one) => el("li", {}, el("a", { href: one.path }, "report to " + one.until.slice(0, 16).replace("T", " ")))));
+    $("no-reports").hidden = kept.reports.length > 0;
+    if (data.state === "none") { replace($("grades"), []); note("quality", "empty", "No evaluation is stored and no alert is an hour old: `tapewatch" + (universe.changes ? "" : " --aws") + " evaluate` says what alerts are worth, and keeps it here."); return; }
     const list = data.rows || [], names = list.length ? Object.keys(list[0]).slice(0, 6) : [];
     replace($("grades"), [el("thead", {}, el("tr", {}, ...names.map((name) => el("th", { scope: "col" }, name.replaceAll("_", " "))))),
       el("tbody", {}, ...list.map((row) => el("tr", {}, ...names.map((name) => el("td", {}, typeof row[name] === "number" ? String(+row[name].toPrecision(3)) : row[name] === null ? "–" : row[name])))))]);
@@ -515,6 +559,7 @@
     replace($("symbol"), [group("spot", "spot", universe.spot), group("USD-M futures", "usdm", universe.futures)]);
     if (!state.symbol) { state.market = universe.spot.length ? "spot" : "usdm"; state.symbol = universe.spot[0] || universe.benchmark; }
     showChoice();
+    $("mute").hidden = !universe.changes;
     $("symbol").addEventListener("change", (event) => { const [market, ...rest] = event.target.value.split("|"); choose(rest.join("|"), market); });
     $("f-detector").append(...Object.keys(NAMES).map((name) => el("option", { value: name }, called(name))));
     for (const [id, name] of [["f-show", "show"], ["f-detector", "detector"], ["f-direction", "direction"], ["f-symbol", "filter"]]) {
@@ -547,27 +592,85 @@
     theme(next);
   });
 
+  // --- who may read -----------------------------------------------------------------------------------------
+  // The token stays in a cookie of this origin, which the server's front checks: it is never part of an address.
+  const COOKIE = "tapewatch_token", secure = location.protocol === "https:" ? "; Secure" : "";
+  const keepToken = (token, seconds_) => { document.cookie = COOKIE + "=" + token + "; Path=/; SameSite=Lax; Max-Age=" + seconds_ + secure; };
+  const hasToken = () => document.cookie.split("; ").some((one) => one.startsWith(COOKIE + "="));
+  let locked = false;
+  function signedOut() {
+    if (locked) return;
+    locked = true;
+    known.clear();
+    root.dataset.locked = "true";
+    $("signin").hidden = false;
+    $("content").hidden = true;
+    document.querySelector(".skip").hidden = true;
+    $("signout").hidden = true;
+    banner("");
+    overall("starting", "signed out");
+    $("token").focus();
+  }
+  /** Go on to the report whose link led here; nothing else can be named. */
+  function goOn() {
+    const next = new URLSearchParams(location.search).get("next") || "", known_ = /^\/api\/reports\/[0-9TZ-]+$/.test(next);
+    if (known_) location.replace(next);
+    return known_;
+  }
+  function signedIn() {
+    if (goOn()) return;
+    locked = false;
+    delete root.dataset.locked;
+    $("signin").hidden = true;
+    $("content").hidden = false;
+    document.querySelector(".skip").hidden = false;
+    $("signout").hidden = !hasToken();
+    health(); round();
+  }
+  async function signIn() {
+    const box = $("token"), token = box.value.trim(), line = $("signin-note");
+    if (!/^[!#-+\--:<-[\]-~]+$/.test(token)) { line.textContent = "A token has no blanks, commas, semicolons or quotes."; return; }
+    line.textContent = "Asking …";
+    try {
+      const answer = await fetch("/api/universe", { headers: { "x-api-key": token }, cache: "no-store" });
+      if (answer.status === 401) { line.textContent = "That is not the token."; return; }
+      if (!answer.ok) { line.textContent = "The server answered " + answer.status + "; try again."; return; }
+    } catch (error) { line.textContent = "No answer from the server; try again."; return; }
+    keepToken(token, 180 * 86400);
+    box.value = ""; line.textContent = "";
+    signedIn();
+  }
+  $("signin").addEventListener("submit", (event) => { event.preventDefault(); signIn(); });
+  $("signout").addEventListener("click", () => {
+    keepToken("", 0);
+    // Nothing that was read stays on the screen or in memory.
+    location.replace(location.pathname);
+  });
+
   // --- life -------------------------------------------------------------------------------------------------
   let rounds = 0, busy = false;
+  const PANELS = ["price", "feed", "sectors", "forest", "holds", "hours"];
   async function round() {
-    if (busy) return;
+    if (busy || locked) return;
     busy = true;
     try {
-      if (!universe) { universe = await ask("/api/universe"); setUp(); }
+      if (!universe) { universe = await ask("/api/universe"); if (goOn()) return; setUp(); }
       await Promise.all([loadPrice(), loadFeed(), loadSectors(), loadForest(), loadHolds(), loadHours()]);
       if (rounds % 12 === 0) await loadQuality();
+      if (locked) return;
       rounds += 1;
       root.dataset.rounds = rounds;
       if (!root.dataset.ready) { root.dataset.ready = "true"; root.dataset.readyMs = num(performance.now(), 0); }
     } catch (error) {
-      for (const id of ["price", "feed", "sectors", "forest", "holds", "hours"]) note(id, "error", "No answer from the server — asking again every 5 s.");
+      if (!locked) for (const id of PANELS) note(id, "error", "No answer from the server — asking again every 5 s.");
     } finally { busy = false; }
   }
   readAddress();
   theme(root.dataset.theme);
-  health(); round();
-  setInterval(() => { if (!document.hidden) health(); }, HEALTH_MS);
+  $("signout").hidden = !hasToken();
+  start.pictured.then(() => { health(); round(); });
+  setInterval(() => { if (!document.hidden && !locked) health(); }, HEALTH_MS);
   setInterval(() => { if (!document.hidden) round(); }, POLL_MS);
-  document.addEventListener("visibilitychange", () => { if (!document.hidden) { health(); round(); } });
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && !locked) { health(); round(); } });
   window.tapewatch = { drawBars, addBar, clean };
 })();

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from aws_cdk import CfnOutput, CustomResource, Duration, RemovalPolicy
 from aws_cdk import aws_cloudfront as cloudfront
@@ -18,13 +19,17 @@ from aws_cdk import aws_sqs as sqs
 from constructs import Construct
 
 from infra.constructs.job_function import LoggedFunction
-from infra.rights import allow, allow_table
+from infra.rights import allow, allow_reading_reports, allow_table
 
 API_AT_ONCE = 5
 CACHE_S = 2
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+)
+REPORT_POLICY = (
+    "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'; "
+    "sandbox"
 )
 
 
@@ -37,6 +42,7 @@ class FrontDoor(Construct):
         id_: str,
         *,
         table: dynamodb.ITable,
+        bucket: s3.IBucket,
         code: lambda_.Code,
         page_code: lambda_.Code,
         page_version: str,
@@ -61,14 +67,44 @@ class FrontDoor(Construct):
             description="Tapewatch: api",
         )
         allow_table(self.api.role, table, write=False)
+        allow_reading_reports(self.api.role, bucket)
         url = self.api.function.add_function_url(auth_type=lambda_.FunctionUrlAuthType.AWS_IAM)
-        bucket = self._page_bucket()
-        headers = cloudfront.ResponseHeadersPolicy(
+        pages = self._page_bucket()
+        headers = self._headers("Headers", POLICY)
+        api = self._api_behavior(url, headers, token_sha256)
+        # A report has its style inside, which the page's policy forbids; nothing else differs.
+        a_report = {**api, "response_headers_policy": self._headers("ReportHeaders", REPORT_POLICY)}
+        self.distribution = cloudfront.Distribution(
             self,
-            "Headers",
+            "Distribution",
+            comment="Tapewatch",
+            default_root_object="index.html",
+            http_version=cloudfront.HttpVersion.HTTP2_AND_3,
+            price_class=cloudfront.PriceClass.PRICE_CLASS_100,
+            default_behavior=cloudfront.BehaviorOptions(
+                origin=origins.S3BucketOrigin.with_origin_access_control(pages),
+                viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.REDIRECT_TO_HTTPS,
+                cache_policy=cloudfront.CachePolicy(
+                    self, "PageCache", default_ttl=Duration.minutes(1), max_ttl=Duration.minutes(5),
+                    min_ttl=Duration.seconds(0), enable_accept_encoding_brotli=True, enable_accept_encoding_gzip=True,
+                ),
+                response_headers_policy=headers,
+            ),
+            additional_behaviors={
+                "/api/reports/*": cloudfront.BehaviorOptions(**a_report),
+                "/api/*": cloudfront.BehaviorOptions(**api),
+            },
+        )  # fmt: skip
+        self._page_files(pages, page_code, page_version, log_days, dead_letters)
+        CfnOutput(self, "Address", value=f"https://{self.distribution.domain_name}")
+
+    def _headers(self, id_: str, policy: str) -> cloudfront.ResponseHeadersPolicy:
+        return cloudfront.ResponseHeadersPolicy(
+            self,
+            id_,
             security_headers_behavior=cloudfront.ResponseSecurityHeadersBehavior(
                 content_security_policy=cloudfront.ResponseHeadersContentSecurityPolicy(
-                    content_security_policy=POLICY, override=True
+                    content_security_policy=policy, override=True
                 ),
                 content_type_options=cloudfront.ResponseHeadersContentTypeOptions(override=True),
                 frame_options=cloudfront.ResponseHeadersFrameOptions(
@@ -82,30 +118,10 @@ class FrontDoor(Construct):
                 ),
             ),
         )
-        self.distribution = cloudfront.Distribution(
-            self,
-            "Distribution",
-            comment="Tapewatch",
-            default_root_object="index.html",
-            http_version=cloudfront.HttpVersion.HTTP2_AND_3,
-            price_class=cloudfront.PriceClass.PRICE_CLASS_100,
-            default_behavior=cloudfront.BehaviorOptions(
-                origin=origins.S3BucketOrigin.with_origin_access_control(bucket),
-                viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.REDIRECT_TO_HTTPS,
-                cache_policy=cloudfront.CachePolicy(
-                    self, "PageCache", default_ttl=Duration.minutes(1), max_ttl=Duration.minutes(5),
-                    min_ttl=Duration.seconds(0), enable_accept_encoding_brotli=True, enable_accept_encoding_gzip=True,
-                ),
-                response_headers_policy=headers,
-            ),
-            additional_behaviors={"/api/*": self._api_behavior(url, headers, token_sha256)},
-        )  # fmt: skip
-        self._page_files(bucket, page_code, page_version, log_days, dead_letters)
-        CfnOutput(self, "Address", value=f"https://{self.distribution.domain_name}")
 
     def _api_behavior(
         self, url: lambda_.FunctionUrl, headers: cloudfront.ResponseHeadersPolicy, token_sha256: str | None
-    ) -> cloudfront.BehaviorOptions:
+    ) -> dict[str, Any]:
         checks = None
         if token_sha256 is not None:
             # The hash is part of the name: another token makes another store, because a store's source is read once.
@@ -128,18 +144,18 @@ class FrontDoor(Construct):
                     function=check, event_type=cloudfront.FunctionEventType.VIEWER_REQUEST
                 )
             ]  # fmt: skip
-        return cloudfront.BehaviorOptions(
-            origin=origins.FunctionUrlOrigin.with_origin_access_control(url),
-            viewer_protocol_policy=cloudfront.ViewerProtocolPolicy.HTTPS_ONLY,
-            allowed_methods=cloudfront.AllowedMethods.ALLOW_GET_HEAD,
-            cache_policy=cloudfront.CachePolicy(
+        return {
+            "origin": origins.FunctionUrlOrigin.with_origin_access_control(url),
+            "viewer_protocol_policy": cloudfront.ViewerProtocolPolicy.HTTPS_ONLY,
+            "allowed_methods": cloudfront.AllowedMethods.ALLOW_GET_HEAD,
+            "cache_policy": cloudfront.CachePolicy(
                 self, "ApiCache", default_ttl=Duration.seconds(CACHE_S), max_ttl=Duration.seconds(CACHE_S),
                 min_ttl=Duration.seconds(0), query_string_behavior=cloudfront.CacheQueryStringBehavior.all(),
                 enable_accept_encoding_brotli=True, enable_accept_encoding_gzip=True,
             ),
-            response_headers_policy=headers,
-            function_associations=checks,
-        )  # fmt: skip
+            "response_headers_policy": headers,
+            "function_associations": checks,
+        }  # fmt: skip
 
     def _page_bucket(self) -> s3.Bucket:
         return s3.Bucket(

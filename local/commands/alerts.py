@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
             names = ", ".join(one.value for one in Detector)
             raise UsageError(f"--detector {arguments.detector}: choose from {names}") from None
     settings = load_settings(arguments.config).settings
-    table = open_state(settings)
+    table = open_state(settings, aws=arguments.aws)
     repository, start = AlertRepository(table), since_ms("--since", arguments.since, state_clock(table).now_ms())
     symbol = arguments.symbol.strip().upper() if arguments.symbol else None
     seen: set[str] = set()

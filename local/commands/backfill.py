@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
 from dataclasses import asdict
 from typing import Any
 
@@ -35,7 +36,14 @@ def run(arguments: argparse.Namespace) -> int:
         deps = jobs_for(settings, table)
         now_ms = deps.market_data.server_time_ms(Market.SPOT)
         with stop_signals() as stop:
-            report = run_backfill(deps, now_ms, arguments.hours, (Market.USDM, Market.SPOT), stop)
+            report = run_backfill(
+                deps,
+                now_ms,
+                arguments.hours,
+                (Market.USDM, Market.SPOT),
+                stop,
+                lambda text: print(text, file=sys.stderr),
+            )
     finally:
         table.close()
         lock.release()

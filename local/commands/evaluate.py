@@ -126,7 +126,7 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     name = Path(arguments.output)
     write(name.with_name(name.name + ".json"), json.dumps(report, ensure_ascii=False, indent=1, allow_nan=False) + "\n")
     write(name.with_name(name.name + ".html"), page(report))
-    keep_for_page(settings, report)
+    keep_for_page(settings, report, aws=arguments.aws)
     if arguments.json:
         print(json.dumps(report, ensure_ascii=False, allow_nan=False))
     else:

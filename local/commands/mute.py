@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shared.storage.mutes import MuteRepository
 
     settings = load_settings(arguments.config).settings
-    table = open_state(settings)
+    table = open_state(settings, aws=arguments.aws)
     now_ms = state_clock(table).now_ms()
     try:
         mutes = MuteRepository(table)

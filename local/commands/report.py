@@ -33,7 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shared.settings_loader import load_settings
 
     settings = load_settings(arguments.config).settings
-    table = open_state(settings)
+    table = open_state(settings, aws=arguments.aws)
     try:
         deps = jobs_for(settings, table)
         now_ms = deps.clock.now_ms()

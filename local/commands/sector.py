@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     from shared.storage.features import FeatureRepository
 
     settings = load_settings(arguments.config).settings
-    table = open_state(settings)
+    table = open_state(settings, aws=arguments.aws)
     try:
         latest = FeatureRepository(table).latest()
         state = CheckpointRepository(table).get(CHECKPOINT)
@@ -65,6 +65,7 @@ def run(arguments: argparse.Namespace) -> int:
                 name: {symbol: _learning(features.get(symbol), settings) for symbol in universe.sectors[name]}
                 for name in names
             },
+            "shares": {name: _share(universe.sectors[name], features, settings) for name in names},
             "pending": pending,
             "cooldowns": cooling,
         }
@@ -81,6 +82,19 @@ def _learning(one: dict[str, Any] | None, settings: Settings) -> dict[str, Any] 
     reading = SymbolFeatures.from_json(one)
     learnt, full = bars_learnt(reading, settings.sector)
     return {**one, "learning": is_learning(reading, settings.sector), "bars_learnt": learnt, "bars_full": full}
+
+
+def _share(symbols: tuple[str, ...], features: dict[str, Any], settings: Settings) -> dict[str, Any]:
+    """Return how many of a sector's coins stand out as followers do, learning ones left out."""
+    readings = [_learning(features.get(symbol), settings) for symbol in symbols]
+    ready = [one for one in readings if one is not None and not one["learning"]]
+    least = settings.sector.thresholds
+    moved = sum(
+        abs(one["z_excess_return"] or 0.0) >= least.excess_return_z_follower
+        and (one["z_volume"] or 0.0) >= least.volume_z_follower
+        for one in ready
+    )
+    return {"stand_out": moved, "coins": len(ready), "share": moved / len(ready) if ready else None}
 
 
 def _cooldowns(table: Table, settings: Settings, symbols: tuple[str, ...], now_ms: int) -> list[dict[str, Any]]:
@@ -133,15 +147,9 @@ def _show(
     grid.add_column("state")
     rows = [("benchmark", universe.benchmark)]
     for name in names:
-        readings = [_learning(features.get(symbol), settings) for symbol in universe.sectors[name]]
-        ready = [one for one in readings if one is not None and not one["learning"]]
-        least = settings.sector.thresholds
-        moved = sum(
-            abs(one["z_excess_return"] or 0.0) >= least.excess_return_z_follower
-            and (one["z_volume"] or 0.0) >= least.volume_z_follower
-            for one in ready
-        )
-        rows.append((f"{name}: {moved} of {len(ready)} stand out", ""))
+        share = _share(universe.sectors[name], features, settings)
+        of = f" = {share['share']:.0%}" if share["coins"] else ""
+        rows.append((f"{name}: {share['stand_out']} of {share['coins']}{of} stand out", ""))
         rows += [(name, symbol) for symbol in universe.sectors[name]]
     for sector, symbol in rows:
         one = _learning(features.get(symbol), settings)

@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
         symbol = normalize_symbol(arguments.symbol or settings.universe.spot_symbols[0], settings.universe.spot_symbols)
     except ValueError as exc:
         raise UsageError(f"--symbol: {exc}") from None
-    table = open_state(settings)
+    table = open_state(settings, aws=arguments.aws)
     try:
         now_ms = state_clock(table).now_ms()
         start = since_ms("--since", arguments.since, now_ms)

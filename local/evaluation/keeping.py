@@ -12,11 +12,11 @@ from shared.settings import Settings
 from shared.storage.checkpoints import CheckpointRepository
 
 
-def keep_for_page(settings: Settings, report: Mapping[str, Any]) -> bool:
-    """Store the figures for `/api/quality`; False where there is no state to keep them in."""
-    if not Path(settings.storage.sqlite_path).is_file():
+def keep_for_page(settings: Settings, report: Mapping[str, Any], *, aws: bool = False) -> bool:
+    """Store the figures for `/api/quality`, with `aws` in the deployment's table; False where there is no state."""
+    if not aws and not Path(settings.storage.sqlite_path).is_file():
         return False
-    table = open_state(settings)
+    table = open_state(settings, aws=aws)
     try:
         data = f"data {report['data_sha256'][:12]}, {report['inputs']:,} inputs"
         kept = kept_quality(report["created"], f"truth: {report['truth']}", data, report["results"])

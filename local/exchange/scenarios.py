@@ -59,8 +59,8 @@ def trade_spike(symbol: str, at_ms: int, *, multiple: float = 60.0) -> Planted:
     return Planted("trade_spike", market, symbol, at_ms, at_ms + 1, None, effects)
 
 
-def volume_spike(symbol: str, minute_ms: int, *, trades: int = 450) -> Planted:
-    """One minute with `trades` more trades than usual, somewhat larger ones."""
+def volume_spike(symbol: str, minute_ms: int, *, trades: int = 850) -> Planted:
+    """One minute with `trades` more trades than usual, somewhat larger ones: rare enough to alert by the defaults."""
     market, end = Market.SPOT, minute_ms + MINUTE_MS
     effects = (
         Effect(Bend.TRADES, market.value, symbol, minute_ms, end, trades),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -15,6 +15,7 @@ from shared.alerts.wording import sanitize
 from shared.clock import iso_utc
 
 _LINES = 25  # one line each for the gravest; the rest is counted, and stands in the feed
+_TOP = 5
 _RANK = {Severity.CRITICAL: 0, Severity.WARNING: 1, Severity.INFO: 2}
 
 
@@ -23,6 +24,8 @@ class DigestKind(StrEnum):
     """Too many at once for a message each."""
     LATE = "late"
     """The channel could not be reached for so long that they are too old to be sent one by one."""
+    DAILY = "daily"
+    """What the last day held, and where its report is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,7 @@ class Digest:
     title: str
     text: str
     severity: Severity
+    link: str | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the published form: the alerts without their texts, which would make it too large."""
@@ -46,6 +50,7 @@ class Digest:
             "title": self.title,
             "text": self.text,
             "count": len(self.alerts),
+            **({} if self.link is None else {"link": self.link}),
             "alerts": [
                 {
                     "alert_id": alert.alert_id,
@@ -89,6 +94,36 @@ def make_digest(alerts: Sequence[Alert], kind: DigestKind) -> Digest:
         text="\n".join(lines),
         severity=min((alert.severity for alert in ordered), key=lambda one: _RANK[one]),
     )
+
+
+def daily_digest(report: Mapping[str, Any], link: str | None) -> Digest:
+    """Return the digest of a finished report (`ReportResult.to_json`); `link` is where its page is, None: nowhere."""
+    counts = {name: one["alerts"] for name, one in report["counts"].items() if one["alerts"]}
+    total, since, until = sum(counts.values()), str(report["since"]), str(report["until"])
+    title = f"{total} alert{'' if total == 1 else 's'} from {_minute(since)} to {_minute(until)} UTC"
+    lines = ["📊 DAILY REPORT", title]
+    if counts:
+        lines.append("By kind: " + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+        top = [row for row in report["top_symbols"] if row["alerts"]][:_TOP]
+        lines.append("Most alerts: " + ", ".join(f"{sanitize(row['symbol'], 40)} {row['alerts']}" for row in top))
+    status = (report.get("feed_health") or {}).get("status")
+    if status not in (None, "ok"):
+        lines.append(f"Health: {sanitize(status, 20)}")
+    if link is not None:
+        lines.append(f"Report: {link}")
+    return Digest(
+        digest_id=hashlib.sha256(f"daily|{since}|{until}".encode()).hexdigest(),
+        kind=DigestKind.DAILY,
+        alerts=(),
+        title=f"Daily report: {title}",
+        text="\n".join(lines),
+        severity=Severity.INFO,
+        link=link,
+    )
+
+
+def _minute(iso: str) -> str:
+    return iso[:16].replace("T", " ")
 
 
 def _clock(ms: int) -> str:

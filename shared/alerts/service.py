@@ -5,13 +5,14 @@ from __future__ import annotations
 import secrets
 import threading
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from shared.alerts import policy
 from shared.alerts.channel_news import news_of
-from shared.alerts.channels.channel import Channel
+from shared.alerts.channels.channel import Channel, DigestChannel
 from shared.alerts.delivery import Delivery, DeliveryRules, DeliveryState
+from shared.alerts.digest import Digest
 from shared.alerts.lanes import Inline, Lanes
 from shared.alerts.model import Alert, Severity, alert_id
 from shared.alerts.pace import ChannelState, PaceRule
@@ -20,7 +21,7 @@ from shared.alerts.redelivery import Redelivery, RedeliveryReport
 from shared.alerts.render import render, severity_of
 from shared.clock import Clock
 from shared.detection.reading import Detector, Signal
-from shared.errors import StorageUnavailable
+from shared.errors import DeliveryError, StorageUnavailable
 from shared.settings import Settings
 from shared.storage.alerts import AlertRepository, Claim
 from shared.storage.channel_states import ChannelStateRepository
@@ -199,6 +200,22 @@ class AlertService:
         if claim is not Claim.WON:
             return None
         return self._carry_out(stored, alert, outbox)
+
+    def announce(self, digest: Digest, already: Collection[str] = ()) -> dict[str, DeliveryError | None]:
+        """Send a digest that stands for no alert of the outbox, once on every channel that takes digests.
+
+        Returns by channel None for what was sent, else why not; channels named in `already` are left out.
+        """
+        told: dict[str, DeliveryError | None] = {}
+        for channel in self._channels:
+            if not isinstance(channel, DigestChannel) or channel.name in already:
+                continue
+            try:
+                channel.send_digest(digest)
+                told[channel.name] = None
+            except DeliveryError as exc:
+                told[channel.name] = exc
+        return told
 
     def _carry_out(self, stored: StoredSignal, alert: Alert | None, outbox: Sequence[OutboxItem]) -> Outcome:
         """Send what was claimed; only then renew the pointer, which must not delay an alert."""

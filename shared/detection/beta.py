@@ -62,37 +62,57 @@ def _betas(log_close: FloatArray, benchmark_moved: FloatArray, lookback: Lookbac
     sum_xy = strided_sum(y, pairs, step)
     x *= x
     sum_xx = strided_sum(x, pairs, step)
-    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        spread = sum_xx - sum_x * sum_x / n
-        beta = (sum_xy - sum_x * sum_y / n) / spread
-        usable = (n >= max(2, lookback.least_pairs)) & (spread / (n - 1.0) >= LEAST_VARIANCE)
-    beta[~(usable & np.isfinite(beta))] = np.nan
-    return beta
+    return _slopes(n, sum_x, sum_y, sum_xy, sum_xx, lookback.least_pairs)
 
 
 def newest_beta(log_close: FloatArray, lookback: Lookback) -> FloatArray:
     """Return the last row of `rolling_beta`, shape (1, symbols), from the closes that it needs alone."""
-    back = min((len(log_close) - 1) // lookback.step, lookback.bars // lookback.step) * lookback.step
-    closes = log_close[len(log_close) - 1 - back :: lookback.step]
-    pairs = Lookback(lookback.bars // lookback.step, 1, lookback.least_pairs)
-    return rolling_beta(closes, pairs)[-1:]
+    pairs, step = lookback.bars // lookback.step, lookback.step
+    back = min((len(log_close) - 1) // step, pairs) * step
+    moved = np.diff(log_close[len(log_close) - 1 - back :: step], axis=0)[::-1]  # the newest first
+    parts = np.zeros((4, pairs, log_close.shape[1]))
+    if np.isfinite(moved).all():
+        n = np.full(log_close.shape[1], float(len(moved)))
+        parts[0, : len(moved)], parts[1, : len(moved)] = moved[:, :1], moved
+    else:
+        both = np.isfinite(moved) & np.isfinite(moved[:, :1])
+        n = both.sum(axis=0).astype(np.float64)
+        parts[0, : len(moved)] = np.where(both, moved[:, :1], 0.0)
+        parts[1, : len(moved)] = np.where(both, moved, 0.0)
+    np.multiply(parts[1], parts[0], out=parts[2])
+    np.multiply(parts[0], parts[0], out=parts[3])
+    sum_x, sum_y, sum_xy, sum_xx = _newest_sum(parts)
+    return _slopes(n, sum_x, sum_y, sum_xy, sum_xx, lookback.least_pairs)[None]
+
+
+def _slopes(
+    n: FloatArray, sum_x: FloatArray, sum_y: FloatArray, sum_xy: FloatArray, sum_xx: FloatArray, least_pairs: int
+) -> FloatArray:
+    """Return covariance / variance; NaN where there are too few pairs or too little variance."""
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        spread = sum_xx - sum_x * sum_x / n
+        beta: FloatArray = (sum_xy - sum_x * sum_y / n) / spread
+        usable = (n >= max(2, least_pairs)) & (spread / (n - 1.0) >= LEAST_VARIANCE)
+    beta[~(usable & np.isfinite(beta))] = np.nan
+    return beta
 
 
 def covered(
-    log_close: FloatArray, first_row: npt.NDArray[np.int64], start: int, bars: int, share: float
+    there: npt.NDArray[np.bool_], first_row: npt.NDArray[np.int64], start: int, bars: int, share: float
 ) -> npt.NDArray[np.bool_]:
-    """Return, for each row from `start` on, whether that share of the last `bars` closes is there.
+    """Return, for each row from `start` on, whether that share of the last `bars` rows is `there`.
 
     `first_row` is the row of each symbol's first bar, possibly negative; the lookback is cut there.
     """
-    there = np.isfinite(log_close)
-    if start == len(log_close) - 1:  # one row: no need for running counts
+    if start == len(there) - 1:  # one row: no need for running counts
         span = np.minimum(start - first_row + 1, bars)[None]
-        alone: npt.NDArray[np.bool_] = (span > 0) & (there[-bars:].sum(axis=0)[None] >= share * span)
+        newest = there[-bars:]
+        known = len(newest) if newest.all() else newest.sum(axis=0)[None]
+        alone: npt.NDArray[np.bool_] = (span > 0) & (known >= share * span)
         return alone
     counts = np.zeros((len(there) + 1, there.shape[1]), dtype=np.int32)
     np.cumsum(there, axis=0, out=counts[1:])
-    rows = np.arange(start, len(log_close))
+    rows = np.arange(start, len(there))
     known = counts[rows + 1] - counts[np.maximum(rows + 1 - bars, 0)]
     span = np.minimum(rows[:, None] - first_row[None, :] + 1, bars)
     enough: npt.NDArray[np.bool_] = (span > 0) & (known >= share * span)
@@ -113,6 +133,24 @@ def strided_sum(values: FloatArray, count: int, stride: int) -> FloatArray:
         doubled = block.copy()
         _add_shifted(doubled, block, width // 2 * stride)
         block = doubled
+
+
+def _newest_sum(values: FloatArray) -> FloatArray:
+    """Return the sums of (parts, rows, columns) over the rows, the newest row first.
+
+    Added in the order of `strided_sum`, so that they equal its last row bit for bit.
+    """
+    count, taken = values.shape[1], 0
+    result = np.zeros((len(values), values.shape[2]))
+    for bit in range(count.bit_length()):
+        width = 1 << bit
+        if count & width:
+            block = values[:, taken : taken + width]
+            while block.shape[1] > 1:
+                block = block[:, 0::2] + block[:, 1::2]
+            result += block[:, 0]
+            taken += width
+    return result
 
 
 def _add_shifted(to: FloatArray, values: FloatArray, rows: int) -> None:

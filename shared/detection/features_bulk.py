@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from bisect import bisect_left, insort
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, nan
+from math import isfinite
 
 import numpy as np
 import numpy.typing as npt
@@ -13,11 +12,13 @@ import numpy.typing as npt
 from shared.detection.beta import FloatArray, strided_sum
 from shared.detection.features import FeatureEngine, SymbolFeatures
 from shared.detection.reading import Status
-from shared.detection.robust import z_of_sorted
+from shared.detection.sorted_columns import SortedColumns
 from shared.settings import SectorSettings
 from shared.times import MINUTE_MS
 
 Counts = npt.NDArray[np.int64]
+_SIDE_BY_SIDE = 1024  # columns walked at once
+_LEAST_PART = 60  # minutes; each part sorts a window of its own first
 _STATUSES = (Status.NORMAL, Status.WARMING, Status.UNSCORABLE)
 
 
@@ -80,8 +81,9 @@ def bulk_features(
     log_close, kept_volume, kept_taker, excess, scale, beta = (
         np.concatenate([part[number] for part in parts]) for number in range(6)
     )
-    z_excess, bars = _scores(excess, settings)
-    z_volume, _ = _scores(scale, settings)
+    width = len(engine.symbols)
+    z, before = _scores(np.hstack((excess, scale)), settings)
+    z_excess, z_volume, bars = z[:, :width], z[:, width:], before[:, :width]
     share = _shares(kept_volume, kept_taker, windows.taker_bars, windows.min_coverage)
     unscorable = np.isnan(z_excess) | np.isnan(z_volume) | np.isnan(share)
     statuses = np.where(bars < windows.min_zscore_bars, 1, np.where(unscorable, 2, 0)).astype(np.int64)
@@ -117,24 +119,37 @@ def _scores(values: FloatArray, settings: SectorSettings) -> tuple[FloatArray, C
     first = np.where(known.any(axis=0), known.argmax(axis=0), len(values))
     spans = np.clip(rows[:, None] - first[None, :], 0, capacity)
     enough = known & (before >= minimum) & (before >= settings.windows.min_coverage * spans)
-    scores = np.full_like(values, np.nan)
-    for column in range(values.shape[1]):
-        scores[:, column] = _rolling(values[:, column].tolist(), enough[:, column].tolist(), capacity)
-    return scores, before
+    scores = np.concatenate(
+        [_rolling(values[:, at : at + _SIDE_BY_SIDE], capacity) for at in range(0, values.shape[1], _SIDE_BY_SIDE)],
+        axis=1,
+    )
+    return np.where(enough, scores, np.nan), before
 
 
-def _rolling(values: list[float], wanted: list[bool], capacity: int) -> list[float]:
-    """Return the z of each wanted value against the `capacity` before it, kept sorted."""
-    ordered: list[float] = []
-    out = []
-    for at, (x, ask) in enumerate(zip(values, wanted, strict=True)):
-        if at > capacity and (gone := values[at - 1 - capacity]) == gone:
-            del ordered[bisect_left(ordered, gone)]
-        z = z_of_sorted(x, ordered) if ask else None
-        out.append(nan if z is None else z)
-        if x == x:
-            insort(ordered, x)
-    return out
+def _rolling(values: FloatArray, capacity: int) -> FloatArray:
+    """Return the z of every value of (minutes, columns) against the `capacity` minutes before it.
+
+    The minutes are cut into parts that are walked side by side, each beginning with the sorted window that the minutes
+    before it have left: the same steps as minute by minute, for many minutes at once.
+    """
+    minutes, columns = values.shape
+    parts = max(1, min(_SIDE_BY_SIDE // max(1, columns), minutes // _LEAST_PART))
+    span = -(-minutes // parts)
+    padded = np.full((capacity + parts * span, columns), np.nan)
+    padded[capacity : capacity + minutes] = values
+    scores = np.empty((parts, span, columns))
+    window = SortedColumns(parts * columns, capacity)
+
+    def side_by_side(row: int) -> FloatArray:
+        """Return the row of each part, counted from `capacity` minutes before its first one."""
+        return padded[row : row + (parts - 1) * span + 1 : span].reshape(-1)
+
+    window.fill(np.stack([side_by_side(row) for row in range(capacity)]))
+    for row in range(span):
+        new = side_by_side(capacity + row)
+        scores[:, row] = window.z(new).reshape(parts, columns)
+        window.replace(side_by_side(row), new)
+    return scores.reshape(-1, columns)[:minutes]
 
 
 def _shares(volume: FloatArray, taker: FloatArray, bars: int, coverage: float) -> FloatArray:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+
+from shared.detection.reading import Signal
 
 DAY_MS = 86_400_000
 _DAYS = 7  # of past signals that the bar is set by
@@ -28,6 +31,11 @@ class RarestBudget:
         passes = today < self._per_day and strength >= self._bar(event_ms)
         self._past.append((event_ms, strength, passes))
         return passes
+
+    def judged(self, signal: Signal) -> Signal:
+        """Return the signal with the word on whether the day's budget of alerts is for it."""
+        among = self.judge(signal.event_ms, signal.strength)
+        return replace(signal, values={**signal.values, "among_the_rarest": among})
 
     def snapshot(self) -> list[list[float | int | bool]]:
         return [list(one) for one in self._past]

@@ -1,107 +1,20 @@
-"""Who moved first in a sector, what else confirms it, and whether the rest of the sector follows."""
+"""Who moved first in a sector, and whether the rest of the sector follows."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from typing import Any, Literal
+from typing import Any
 
 from shared.detection.features import SymbolFeatures
 from shared.detection.follower_rates import FollowerRates
 from shared.detection.market_wide import MarketMove, MarketWide
-from shared.detection.reading import Detector, Direction, Signal
-from shared.detection.robust import robust_z
-from shared.market.model import Market
+from shared.detection.reading import Direction
 from shared.market.universe import Universe
 from shared.settings import SectorSettings
-from shared.times import HOUR_MS, MINUTE_MS, iso_utc
-
-Judgement = Literal["confirmed", "not_confirmed", "unknown"]
-Label = Literal["CONFIRMED", "PARTIAL", "UNCONFIRMED"]
-
-MIN_CONFIRMATION_HISTORY = 24  # earlier values needed before a robust z is stated
-_STALE_MS = 15 * MINUTE_MS  # the exchange publishes open interest every 5 minutes, now and then late
-
-
-@dataclass(frozen=True, slots=True)
-class Confirmation:
-    """What three independent sources say of an initiator. Unknown is never counted as no."""
-
-    open_interest: Judgement = "unknown"
-    open_interest_z: float | None = None
-    liquidations: Judgement = "unknown"
-    liquidation_z: float | None = None
-    funding: Judgement = "unknown"
-    funding_rate: float | None = None
-    funding_hours: float | None = None
-    failed: tuple[str, ...] = ()  # sources that were asked and did not answer in time
-
-    def to_json(self) -> dict[str, Any]:
-        return {
-            "open_interest": {"state": self.open_interest, "z": self.open_interest_z},
-            "liquidations": {"state": self.liquidations, "z": self.liquidation_z},
-            "funding": {
-                "state": self.funding,
-                **({} if self.funding_hours is None else {"hours": self.funding_hours}),
-            },
-        }
-
-
-def label(confirmation: Confirmation) -> Label:
-    """Return CONFIRMED for two or more confirmed sources, PARTIAL for one, UNCONFIRMED for none."""
-    sources = (confirmation.open_interest, confirmation.liquidations, confirmation.funding)
-    confirmed = sum(source == "confirmed" for source in sources)
-    return "CONFIRMED" if confirmed >= 2 else "PARTIAL" if confirmed == 1 else "UNCONFIRMED"
-
-
-def confirm_open_interest(
-    points: Sequence[tuple[int, float]], at_ms: int, settings: SectorSettings
-) -> tuple[Judgement, float | None]:
-    """Judge the relative change of open interest over the last hour against the symbol's own earlier changes.
-
-    `points` are (epoch ms, open interest); those after `at_ms` are left out. Unknown when the newest point is more
-    than 15 minutes old, has no partner an hour before, or too few earlier changes are known.
-    """
-    known = {time_ms: value for time_ms, value in points if time_ms <= at_ms and 0.0 < value < float("inf")}
-    if not known or at_ms - max(known) > _STALE_MS:
-        return "unknown", None
-    changes = [
-        (time_ms, known[time_ms] / known[time_ms - HOUR_MS] - 1.0)
-        for time_ms in sorted(known)
-        if time_ms - HOUR_MS in known
-    ]
-    if not changes or changes[-1][0] != max(known):
-        return "unknown", None
-    return _judge(changes[-1][1], [change for _, change in changes[:-1]], settings.thresholds.open_interest_z)
-
-
-def confirm_liquidations(
-    notional: float | None, history: Sequence[float], settings: SectorSettings
-) -> tuple[Judgement, float | None]:
-    """Judge the notional liquidated in the last 15 minutes against earlier 15-minute sums of the symbol.
-
-    The exchange shows at most one liquidation a second: a lower bound. None means that nobody listened: unknown.
-    """
-    if notional is None:
-        return "unknown", None
-    return _judge(notional, history, settings.thresholds.liquidation_z)
-
-
-FUNDING_HOURS = 8.0
-"""The funding interval that `funding_rate_abs` is meant for, and that of every symbol without one of its own."""
-
-
-def confirm_funding(rate: float | None, settings: SectorSettings, hours: float | None = FUNDING_HOURS) -> Judgement:
-    """Judge the latest funding rate, a fraction (0.001 = 0.1 %) of either sign, by what it costs in an hour.
-
-    `hours` is the symbol's funding interval: 0.05 % every 4 hours is as much as 0.1 % every 8. None: not known.
-    """
-    if rate is None or rate != rate or hours is None or not hours > 0:
-        return "unknown"
-    enough = abs(rate) * (FUNDING_HOURS / hours) >= settings.thresholds.funding_rate_abs
-    return "confirmed" if enough else "not_confirmed"
+from shared.times import MINUTE_MS
 
 
 def is_learning(reading: SymbolFeatures, settings: SectorSettings) -> bool:
@@ -332,93 +245,9 @@ class DiffusionTracker:
         return reading is not None and is_learning(reading, self.settings)
 
 
-def initiator_signal(hit: InitiatorHit, confirmation: Confirmation, settings: SectorSettings) -> Signal:
-    """Return the stored fact of an initiator, with what confirms it and what was unknown."""
-    reading, thresholds = hit.features, settings.thresholds
-    z_er, z_volume = reading.z_excess_return or 0.0, reading.z_volume or 0.0
-    return Signal(
-        detector=Detector.SECTOR_INITIATOR,
-        market=Market.USDM,
-        symbol=hit.symbol,
-        event_ms=reading.open_ms,
-        known_ms=reading.open_ms + MINUTE_MS,
-        values={
-            "z_excess_return": z_er,
-            "z_volume": z_volume,
-            "taker_buy_share": reading.taker_buy_share,
-            "beta": reading.beta,
-            "excess_return": reading.excess_return,
-            "r_15m": reading.r_15m,
-            "funding_rate": confirmation.funding_rate,
-            "status": label(confirmation),
-            "confirmations": confirmation.to_json(),
-            **({"sources_failed": list(confirmation.failed)} if confirmation.failed else {}),
-        },
-        thresholds={
-            "excess_return_z_initiator": thresholds.excess_return_z_initiator,
-            "volume_z_initiator": thresholds.volume_z_initiator,
-            "taker_dominance_min": thresholds.taker_dominance_min,
-        },
-        direction=hit.direction,
-        sector=hit.sector,
-        strength=max(
-            1.0, min(abs(z_er) / thresholds.excess_return_z_initiator, z_volume / thresholds.volume_z_initiator)
-        ),
-    )
-
-
-def diffusion_signal(event: DiffusionEvent, settings: SectorSettings) -> Signal:
-    """Return the stored fact of a diffusion; it is named by its initiator and dated by the bar that completed it."""
-    thresholds = settings.thresholds
-    return Signal(
-        detector=Detector.SECTOR_DIFFUSION,
-        market=Market.USDM,
-        symbol=event.initiator,
-        event_ms=event.open_ms,
-        known_ms=event.open_ms + MINUTE_MS,
-        values={
-            "initiator": event.initiator,
-            "initiator_time": iso_utc(event.initiator_ms),
-            "direction": event.direction.value,
-            "followers": [
-                {
-                    "symbol": one.symbol,
-                    "z_excess_return": one.z_excess_return,
-                    "z_volume": one.z_volume,
-                    "time": iso_utc(one.open_ms),
-                }
-                for one in event.followers
-            ],
-            "followers_count": len(event.followers),
-            "others": event.others,
-            "share": event.share,
-            **({} if event.p_value is None else {"p_value": event.p_value}),
-        },
-        thresholds={
-            "excess_return_z_follower": thresholds.excess_return_z_follower,
-            "volume_z_follower": thresholds.volume_z_follower,
-            "sector_k_min": thresholds.sector_k_min,
-            "sector_share_min": thresholds.sector_share_min,
-            **({} if settings.diffusion_p_max is None else {"diffusion_p_max": settings.diffusion_p_max}),
-        },
-        direction=event.direction,
-        sector=event.sector,
-        strength=max(1.0, event.share / thresholds.sector_share_min),
-    )
-
-
 def _beyond(reading: SymbolFeatures, least_z_return: float, least_z_volume: float) -> Direction | None:
     """Return the direction of a coin whose excess return and volume both stand out, else None."""
     z_er, z_volume, excess = reading.z_excess_return, reading.z_volume, reading.excess_return
     if z_er is None or z_volume is None or excess is None or abs(z_er) < least_z_return or z_volume < least_z_volume:
         return None
     return Direction.UP if excess > 0 else Direction.DOWN
-
-
-def _judge(value: float, history: Sequence[float], least: float) -> tuple[Judgement, float | None]:
-    if len(history) < MIN_CONFIRMATION_HISTORY:
-        return "unknown", None
-    z = robust_z(value, history)
-    if z is None:
-        return "unknown", None
-    return ("confirmed" if z >= least else "not_confirmed"), z

@@ -1,7 +1,7 @@
-"""The last values of many symbols, each kept sorted: the robust z of all of them at once.
+"""The last values of many columns, each kept sorted: the robust z of all of them at once.
 
-The same numbers, bit for bit, as one `SortedWindow` a symbol; median, MAD and places are found by binary searches that
-run over all symbols together.
+The same numbers, bit for bit, as one `SortedWindow` a column; median, MAD and places are found by binary searches that
+run over all columns together.
 """
 
 from __future__ import annotations
@@ -14,32 +14,42 @@ from shared.detection.robust import MAD_TO_SIGMA, robust_z
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 
-_NONE = float("inf")  # beyond the last value of a row; no value reaches it
+_BEYOND = float("inf")  # what stands before (negative) and after the values of a row; no value reaches it
 
 
 class SortedColumns:
-    """One ascending row of at most `capacity` numbers for each of `width` symbols. NaN is nothing."""
+    """One ascending row of at most `capacity` numbers for each of `width` columns. NaN is nothing.
+
+    A row is `-inf, values..., inf...`, so long that no search has to look where it ends: places are steps of
+    falling powers of two, and one that goes too far meets a sentinel.
+    """
 
     def __init__(self, width: int, capacity: int) -> None:
-        self._rows = np.full((width, capacity), _NONE)
-        self._base = np.arange(width, dtype=np.int64) * capacity
-        self._last = capacity - 1
-        self._steps = capacity.bit_length()
+        size = 1 << capacity.bit_length()  # more than the capacity
+        self._last = size  # of a row, the sentinel before it included
+        self._flat = np.full(width * (size + 1), _BEYOND)
+        self._rows = self._flat.reshape(width, size + 1)
+        self._rows[:, 0] = -_BEYOND
+        self._cells = memoryview(self._flat)  # type: ignore[arg-type]  # moves a few cells faster than numpy does
+        self._base = np.arange(width, dtype=np.int64) * (size + 1) + 1
+        self._steps = [1 << bit for bit in reversed(range(capacity.bit_length()))]
+        self._mad_steps = [1 << bit for bit in reversed(range((capacity >> 1).bit_length()))]
         self.counts: Ints = np.zeros(width, dtype=np.int64)
 
     def fill(self, values: Floats) -> None:
-        """Replace everything by the columns of (minutes, symbols), at most `capacity` minutes."""
+        """Replace everything by the columns of (minutes, columns), at most `capacity` minutes."""
         ordered = np.sort(values, axis=0).T  # NaN goes last
-        self.counts = np.isfinite(ordered).sum(axis=1).astype(np.int64)
-        self._rows[:] = _NONE
-        self._rows[:, : ordered.shape[1]] = np.where(np.isfinite(ordered), ordered, _NONE)
+        known = np.isfinite(ordered)
+        self.clear()
+        self.counts = known.sum(axis=1).astype(np.int64)
+        self._rows[:, 1 : ordered.shape[1] + 1] = np.where(known, ordered, _BEYOND)
 
     def clear(self) -> None:
-        self._rows[:] = _NONE
+        self._rows[:, 1:] = _BEYOND
         self.counts[:] = 0
 
     def remove(self, values: Floats) -> None:
-        """Forget one value of each symbol that was added.
+        """Forget one value of each column that was added.
 
         Raises:
             ValueError: one of them is not there.
@@ -47,101 +57,92 @@ class SortedColumns:
         wanted = np.flatnonzero(np.isfinite(values))
         if not len(wanted):
             return
-        at = self._find(values)
-        found = self._take(at)
-        if not (found[wanted] == values[wanted]).all():
-            raise ValueError("a value is not in its row")
-        ends = self.counts.tolist()
-        places = at.tolist()
-        for row in wanted.tolist():
-            start, end, own = places[row], ends[row], self._rows[row]
-            own[start : end - 1] = own[start + 1 : end]
-            own[end - 1] = _NONE
+        places = self._place(values[wanted], self._base[wanted])
+        self._expect(places, values[wanted])
+        ends = self._base[wanted] + self.counts[wanted]
+        cells = self._cells
+        for place, end in zip(places.tolist(), ends.tolist(), strict=True):
+            cells[place:end] = cells[place + 1 : end + 1]
         self.counts[wanted] -= 1
 
     def replace(self, gone: Floats, new: Floats) -> None:
-        """Forget one value of each symbol and learn another in its place; the same as `remove`, then `add`."""
+        """Forget one value of each column and learn another in its place; the same as `remove`, then `add`."""
         both = np.isfinite(gone) & np.isfinite(new)
+        base = self._base
         if not both.all():
             self.remove(np.where(both, np.nan, gone))
             self.add(np.where(both, np.nan, new))
-        wanted = np.flatnonzero(both)
-        if not len(wanted):
-            return
-        left, at = self._find(gone), self._find(new)
-        if not (self._take(left)[wanted] == gone[wanted]).all():
-            raise ValueError("a value is not in its row")
-        rows, starts, ends, numbers = self._rows, left.tolist(), at.tolist(), new.tolist()
-        for row in wanted.tolist():
-            start, end, own = starts[row], ends[row], rows[row]
-            if end > start:
+            gone, new, base = gone[both], new[both], base[both]
+        left, at = self._place(np.stack((gone, new)), base)
+        self._expect(left, gone)
+        cells = self._cells
+        for start, end, value in zip(left.tolist(), at.tolist(), new.tolist(), strict=True):
+            if start < end:
                 end -= 1
-                own[start:end] = own[start + 1 : end + 1]
+                cells[start:end] = cells[start + 1 : end + 1]
             else:
-                own[end + 1 : start + 1] = own[end:start]
-            own[end] = numbers[row]
+                cells[end + 1 : start + 1] = cells[end:start]
+            cells[end] = value
 
     def add(self, values: Floats) -> None:
-        """Learn one value of each symbol; there must be room."""
+        """Learn one value of each column; there must be room."""
         wanted = np.flatnonzero(np.isfinite(values))
         if not len(wanted):
             return
-        ends = self.counts.tolist()
-        places = self._find(values).tolist()
-        numbers = values.tolist()
-        for row in wanted.tolist():
-            start, end, own = places[row], ends[row], self._rows[row]
-            own[start + 1 : end + 1] = own[start:end]
-            own[start] = numbers[row]
+        fresh = values[wanted]
+        places = self._place(fresh, self._base[wanted])
+        ends = self._base[wanted] + self.counts[wanted]
+        cells = self._cells
+        for place, end, value in zip(places.tolist(), ends.tolist(), fresh.tolist(), strict=True):
+            cells[place + 1 : end + 1] = cells[place:end]
+            cells[place] = value
         self.counts[wanted] += 1
 
     def z(self, x: Floats) -> Floats:
-        """Return the robust z of one value of each symbol against its row; NaN where there is no answer."""
+        """Return the robust z of one value of each column against its row; NaN where there is no answer."""
         n = self.counts
         half = n >> 1
         odd = (n & 1).astype(bool)
-        upper = self._take(half)
+        upper = self._flat.take(self._base + half)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            centre = np.where(odd, upper, (self._take(np.maximum(half - 1, 0)) + upper) / 2.0)
-            mad = self._mad(n, half, odd, centre)
+            centre = np.where(odd, upper, (self._flat.take(self._base + np.maximum(half - 1, 0)) + upper) / 2.0)
+            mad = self._mad(half, odd, centre)
             scores = (x - centre) / (MAD_TO_SIGMA * mad)
         usable = (n > 0) & np.isfinite(x) & np.isfinite(centre)
         scores = np.where(usable & (mad > 0) & np.isfinite(scores), scores, np.nan)
         for row in np.flatnonzero(usable & ~(mad > 0)).tolist():  # few: most of their past is one and the same value
-            one = robust_z(float(x[row]), self._rows[row, : n[row]].tolist())
+            own = self._rows[row, 1 : n[row] + 1]
+            one = None if own[0] == own[-1] else robust_z(float(x[row]), own.tolist())
             scores[row] = np.nan if one is None else one
         result: Floats = scores
         return result
 
-    def _mad(self, n: Ints, k: Ints, odd: npt.NDArray[np.bool_], centre: Floats) -> Floats:
-        """Return each row's median deviation; see `robust._mad_of_sorted`, whose steps these are."""
-        split = self._find(centre)
-        right = n - split
-        low, high = np.maximum(0, k - right), np.minimum(k, split)
-        left_end, right_end = split - 1, split + k - 1
-        for _ in range(self._steps):
-            i = (low + high) >> 1
-            less = (centre - self._take(left_end - i) < self._take(right_end - i) - centre) & (low < high)
-            low, high = np.where(less, i + 1, low), np.where(less, high, i)
-        i, j = low, k - low
-        below = np.where(i < split, centre - self._take(split - 1 - i), _NONE)
-        above = np.where(j < right, self._take(split + j) - centre, _NONE)
-        upper = np.minimum(below, above)
-        lower = np.maximum(
-            np.where(i > 0, centre - self._take(split - i), -_NONE),
-            np.where(j > 0, self._take(split + j - 1) - centre, -_NONE),
-        )
-        return np.where(odd, upper, (lower + upper) / 2.0)
+    def _mad(self, k: Ints, odd: npt.NDArray[np.bool_], centre: Floats) -> Floats:
+        """Return each row's median deviation: `robust._mad_of_sorted` for all rows, `k` elements below the middle."""
+        flat, base = self._flat, self._base
+        before, beyond = base - 1, base - 1 + self._last
+        split = self._place(centre, base)
+        left_end, right_end = split - 1, split + (k - 1)
+        i = np.zeros_like(k)
+        for step in self._mad_steps:
+            probe = i + (step - 1)
+            left = flat.take(np.maximum(left_end - probe, before))
+            right = flat.take(np.minimum(np.maximum(right_end - probe, before), beyond))
+            i += step * (centre - left < right - centre)
+        j = np.minimum(split + (k - i), beyond)
+        upper = np.minimum(centre - flat.take(left_end - i), flat.take(j) - centre)
+        lower = np.maximum(centre - flat.take(split - i), flat.take(j - 1) - centre)
+        deviation: Floats = np.where(odd, upper, (lower + upper) / 2.0)
+        return deviation
 
-    def _find(self, x: Floats) -> Ints:
-        """Return, for each row, the place of the first number that is not below x."""
-        low, high = np.zeros_like(self.counts), self.counts.copy()
-        for _ in range(self._steps):
-            middle = (low + high) >> 1
-            less = (self._take(middle) < x) & (low < high)
-            low, high = np.where(less, middle + 1, low), np.where(less, high, middle)
-        return low
+    def _place(self, x: Floats, base: Ints) -> Ints:
+        """Return where in the flat array, for each row, the first number stands that is not below x."""
+        flat = self._flat
+        place = np.broadcast_to(base, x.shape).copy()
+        for step in self._steps:
+            place += step * (flat.take(place + (step - 1)) < x)
+        return place
 
-    def _take(self, at: Ints) -> Floats:
-        taken: Floats = self._rows.reshape(-1)[self._base + np.minimum(np.maximum(at, 0), self._last)]
-        return taken
+    def _expect(self, places: Ints, values: Floats) -> None:
+        if not (self._flat.take(places) == values).all():
+            raise ValueError("a value is not in its row")

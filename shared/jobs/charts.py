@@ -12,6 +12,7 @@ from shared.storage.schema import charts_partition
 from shared.storage.table import Table
 
 AFTER_MINUTES = 3  # after the hour: late bars of its last minutes have come by then
+_FULL = HOUR_MS // MINUTE_MS
 CATCH_UP_HOURS = 8  # finished hours that one run writes
 
 
@@ -50,20 +51,20 @@ def rewrite(deps: Dependencies, market: Market, start_ms: int, end_ms: int) -> i
 def bars(table: Table, market: Market, symbol: str, start_ms: int, end_ms: int) -> list[Bar]:
     """Return one symbol's bars of [start_ms, end_ms): whole hours from the charts, the rest from the minutes.
 
-    Bars that come from a chart have no quote volume, number of trades or taker buy volume.
+    An hour whose chart lacks a minute is read from the minutes too: it may have come after the chart was drawn.
     """
     first_hour = start_ms // HOUR_MS * HOUR_MS
     hours = ChartRepository(table).hours(market, symbol, first_hour, end_ms)
+    found = [bar for drawn in hours.values() if len(drawn) == _FULL for bar in drawn]
+    lacking = [at_ms for at_ms in range(first_hour, end_ms, HOUR_MS) if len(hours.get(at_ms, ())) != _FULL]
     minutes = BarRepository(table)
-    found: list[Bar] = []
-    lacking: list[int] = []
-    for hour_ms in range(first_hour, end_ms, HOUR_MS):
-        if hour_ms in hours:
-            found += hours[hour_ms]
-        else:
-            lacking.append(hour_ms)
-    for hour_ms in lacking:
-        found += minutes.one(market, symbol, hour_ms, min(hour_ms + HOUR_MS, end_ms), consistent=False)
+    for number, hour_ms in enumerate(lacking):
+        if number and lacking[number - 1] == hour_ms - HOUR_MS:
+            continue  # read with the hour before it
+        until = number + 1
+        while until < len(lacking) and lacking[until] == lacking[until - 1] + HOUR_MS:
+            until += 1
+        found += minutes.one(market, symbol, hour_ms, min(lacking[until - 1] + HOUR_MS, end_ms), consistent=False)
     return sorted((bar for bar in found if start_ms <= bar.open_ms < end_ms), key=lambda bar: bar.open_ms)
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from shared.clock import DAY_MS, HOUR_MS, MINUTE_MS
-from shared.detection.sector import (
+from shared.detection.confirmation import (
     FUNDING_HOURS,
     Confirmation,
     confirm_funding,

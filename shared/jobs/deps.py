@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from shared.detection.features import FeatureEngine
     from shared.market.model import Bar
     from shared.storage.objects import ObjectStore
+    from shared.storage.windows import Scored
 
 BARS_STORED = "bars.stored"
 FEATURES_STORED = "features.stored"
@@ -38,9 +39,20 @@ class Alerts(Protocol):
 
     def settle(self, timeout_s: float) -> bool: ...
 
+    def announce(self, digest: Any, already: Collection[str] = ()) -> Mapping[str, Any]: ...
+
 
 def drop(detail_type: str, detail: Mapping[str, Any]) -> None:
     """Emit to nobody: for a command that wants a job's work and not its consequences."""
+
+
+@dataclass(slots=True)
+class KeptScores:
+    """One symbol's newest scores, read whole at `read_ms` and continued since; `answer` is what they were shown as."""
+
+    read_ms: int
+    rows: list[Scored]
+    answer: dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -62,6 +74,7 @@ class Warm:
     listing_stale: bool = False  # a symbol has become unknown: ask for the listing before its hour is over
     funding_hours: tuple[int, Mapping[str, float]] | None = None  # hour of asking, intervals that are not 8 h
     charted_ms: int = -1  # the newest hour whose chart is known to be stored
+    scores: dict[str, KeptScores] = field(default_factory=dict)  # spot symbol -> its newest scores, as last shown
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ _JOBS = {
     Detector.ORDER_BOOK_IMBALANCE: "order-book",
     Detector.SECTOR_INITIATOR: "sector",
     Detector.SECTOR_DIFFUSION: "sector",
+    Detector.MARKET_WIDE: "sector",
 }
 Row = dict[str, Any]
 
@@ -70,6 +71,11 @@ def detector_states(deps: Dependencies, components: Mapping[str, Row], feed: Row
         Detector.SECTOR_DIFFUSION: settings.sector.enabled,
         Detector.WINDOW_ANOMALY: settings.window_anomaly.enabled,
     }
+    # Off by default, so they are shown only where somebody has asked for them.
+    if settings.sector.enabled and settings.sector.market_wide_share is not None:
+        enabled[Detector.MARKET_WIDE] = True
+    if settings.pump.enabled:
+        enabled[Detector.PUMP] = True
     found: Row = {}
     for detector, on in enabled.items():
         row = _of_job(components, _JOBS[detector]) if detector in _JOBS else _of_feed(detector, feed)

@@ -47,7 +47,8 @@ def run(deps: Dependencies, *, minute_ms: int, changed_from_ms: int | None = Non
         report = _compute(deps, minute_ms, changed_from_ms)
     beat(deps, "features", {"minute_ms": minute_ms, "minutes": report.minutes, "symbols": report.symbols})
     if report.minutes or report.repeated:
-        deps.emit(FEATURES_STORED, {"minute_ms": minute_ms})
+        restated_ms = changed_from_ms if report.restated_minutes else None
+        deps.emit(FEATURES_STORED, {"minute_ms": minute_ms, "changed_from_ms": restated_ms})
     return report
 
 

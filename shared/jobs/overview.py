@@ -11,7 +11,7 @@ import numpy as np
 from shared.alerts.policy import Rules
 from shared.clock import DAY_MS, HOUR_MS, iso_utc
 from shared.detection.reading import Detector
-from shared.jobs.deps import Dependencies
+from shared.jobs.deps import Dependencies, KeptScores
 from shared.jobs.outcomes import how_they_turned_out
 from shared.jobs.window_analysis import score_summary
 from shared.market.model import Market
@@ -23,6 +23,9 @@ from shared.storage.windows import Scored, WindowRepository
 HOURS = 24
 SCORES = 1000
 _BINS = 40
+_AHEAD_MS = 60_000  # the exchange's clock may be ahead of ours
+_AGAIN_MS = 15 * 60_000  # longer than closed windows wait to be stored together
+_MOST_KEPT = 100
 
 
 def alert_hours(deps: Dependencies, now_ms: int, hours: int = HOURS) -> dict[str, Any]:
@@ -45,47 +48,84 @@ def alert_hours(deps: Dependencies, now_ms: int, hours: int = HOURS) -> dict[str
 
 
 def cooldowns(deps: Dependencies, now_ms: int) -> list[dict[str, Any]]:
-    """Return what the last alerts keep back now: until when, and how many were held since; soonest end first."""
+    """Return what the last alerts keep back now: until when, and how many were held since; soonest end first.
+
+    The alerts of the longest cooldown say which keys to look at, each key's own state what is in force: a cooldown
+    that was lifted is not there. `key` is the name that `CooldownRepository.release` takes.
+    """
     rules = Rules(deps.settings)
     longest_ms = max(rules.cooldown_ms(one) for one in Detector)
-    newest: dict[tuple[str, str, str | None], tuple[int, str]] = {}
+    newest: dict[tuple[str, str, str | None], str] = {}
     repository = AlertRepository(deps.table)
-    for event_ms, detector, symbol, direction, alert_id in repository.times(max(0, now_ms - longest_ms), now_ms + 1):
-        newest[detector, symbol, direction] = (event_ms, alert_id)
+    for _, detector, symbol, direction, alert_id in repository.times(max(0, now_ms - longest_ms), now_ms + 1):
+        newest[detector, symbol, direction] = alert_id
     states = CooldownRepository(deps.table)
     found = []
-    for (name, symbol, direction), (event_ms, alert_id) in newest.items():
+    for (name, symbol, direction), alert_id in newest.items():
         detector = Detector(name)
-        until_ms = event_ms + rules.cooldown_ms(detector)
-        if until_ms <= now_ms:
-            continue
-        state = states.get(_key(detector, symbol))
-        found.append(
-            {
-                "detector": name,
-                "symbol": symbol,
-                "direction": direction,
-                "alert_id": alert_id,
-                "since": iso_utc(event_ms),
-                "until": iso_utc(until_ms),
-                "held": state.held_count,
-                "held_since": None if state.held_since_ms is None else iso_utc(state.held_since_ms),
-            }
-        )
+        for key in keys_of(detector, symbol):
+            state = states.get(key)
+            since_ms = next((one.at_ms for one in state.sent() if one.direction == direction), None)
+            if since_ms is None or since_ms + rules.cooldown_ms(detector) <= now_ms:
+                continue
+            found.append(
+                {
+                    "key": key,
+                    "detector": name,
+                    "symbol": symbol,
+                    "direction": direction,
+                    "alert_id": alert_id,
+                    "since": iso_utc(since_ms),
+                    "until": iso_utc(since_ms + rules.cooldown_ms(detector)),
+                    "held": state.held_count,
+                    "held_since": None if state.held_since_ms is None else iso_utc(state.held_since_ms),
+                }
+            )
     return sorted(found, key=lambda row: (row["until"], row["detector"], row["symbol"]))
 
 
-def _key(detector: Detector, symbol: str) -> str:
-    """Return the name under which the policy keeps its distance; see `shared.alerts.policy.cooldown_key`."""
+def keys_of(detector: Detector, symbol: str) -> list[str]:
+    """Return the names under which the policy may keep its distance; see `shared.alerts.policy.cooldown_key`."""
     if detector in (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION):
-        return f"{detector.value}|{symbol}"
-    return f"{detector.value}|{Market.SPOT.value}|{symbol}"
+        return [f"{detector.value}|{symbol}"]
+    return [f"{detector.value}|{market.value}|{symbol}" for market in Market]
+
+
+def newest_scores(deps: Dependencies, symbol: str, now_ms: int) -> dict[str, Any]:
+    """Return `forest_scores` of now, asking the table only for the windows since the last call.
+
+    The last minutes are read anew each time, because a window may be replaced; all of it once an hour.
+    """
+    kept = deps.warm.scores.get(symbol)
+    until_ms = now_ms + _AHEAD_MS
+    if kept is None or not kept.rows or not 0 <= now_ms - kept.read_ms < HOUR_MS:
+        rows, read_ms = _score_rows(deps, symbol, until_ms), now_ms
+    else:
+        from_ms = kept.rows[-1].start_ms - _AGAIN_MS
+        fresh = _score_rows(deps, symbol, until_ms, start_ms=from_ms)
+        rows = [*(row for row in kept.rows if row.start_ms < from_ms), *fresh][-SCORES:]
+        read_ms = kept.read_ms
+        if rows == kept.rows:
+            return kept.answer
+    answer = _shown(deps, symbol, rows)
+    if len(deps.warm.scores) >= _MOST_KEPT:
+        deps.warm.scores.clear()
+    deps.warm.scores[symbol] = KeptScores(read_ms, rows, answer)
+    return answer
 
 
 def forest_scores(deps: Dependencies, symbol: str, until_ms: int, limit: int = SCORES) -> dict[str, Any]:
     """Return the newest windows' scores as a histogram, with the threshold, the rate and how old the model is."""
+    return _shown(deps, symbol, _score_rows(deps, symbol, until_ms, limit))
+
+
+def _score_rows(deps: Dependencies, symbol: str, until_ms: int, limit: int = SCORES, start_ms: int = 0) -> list[Scored]:
+    repository = WindowRepository(deps.table)
+    return repository.scores(Market.SPOT.value, symbol, until_ms, limit=limit, start_ms=start_ms)
+
+
+def _shown(deps: Dependencies, symbol: str, rows: list[Scored]) -> dict[str, Any]:
     settings = deps.settings.window_anomaly
-    rows = WindowRepository(deps.table).scores(Market.SPOT.value, symbol, until_ms, limit=limit)
     scores = np.array([row.score for row in rows if row.score is not None], dtype=np.float64)
     judged = [row for row in rows if row.prediction is not None]
     anomalies = sum(row.prediction == -1 for row in judged)

@@ -10,10 +10,11 @@ from typing import Any
 from shared.clock import DAY_MS, HOUR_MS, iso_utc, parse_utc_ms
 from shared.detection.reading import Detector
 from shared.jobs import report, window_analysis
-from shared.jobs.common import bars_of, features_of
+from shared.jobs.charts import bars as bars_of_one
+from shared.jobs.common import features_of
 from shared.jobs.deps import Dependencies
+from shared.jobs.universe import universe_at
 from shared.market.model import Bar, Market
-from shared.market.universe import Universe
 from shared.storage.alerts import AlertRepository
 from shared.storage.windows import WindowRepository
 
@@ -63,12 +64,12 @@ def counts_by_time(deps: Dependencies, since_ms: int, until_ms: int) -> dict[str
 def sectors(deps: Dependencies, until_ms: int) -> dict[str, Any]:
     """Return the newest features before `until_ms`, by sector."""
     newest = features_of(deps).latest()
-    universe = Universe(deps.settings.benchmark_symbol, deps.settings.sectors)
     if newest is None or newest[0] >= until_ms:
         found = features_of(deps).range(max(0, until_ms - HOUR_MS), until_ms)
         newest = found[-1] if found else None
     if newest is None:
         return {"time": None, "sectors": {}}
+    universe = universe_at(deps, newest[0])
     names = ("symbol", "status", "z_excess_return", "z_volume", "taker_buy_share", "beta", "r_15m", "bars")
     groups: dict[str, list[dict[str, Any]]] = {}
     for symbol, row in sorted(newest[1].items()):
@@ -107,7 +108,7 @@ def charts(deps: Dependencies, events: Sequence[Mapping[str, Any]], since_ms: in
         alerts = by_symbol[market, symbol]
         first_ms = min(parse_utc_ms(event["event_time"]) for event in alerts)
         from_ms = min(max(since_ms, until_ms - DAY_MS), first_ms)
-        bars = bars_of(deps).one(Market(market), symbol, from_ms // HOUR_MS * HOUR_MS, until_ms, consistent=False)
+        bars = bars_of_one(deps.table, Market(market), symbol, from_ms // HOUR_MS * HOUR_MS, until_ms)
         if bars:
             found.append(ChartData(Market(market), symbol, bars, alerts))
     return found

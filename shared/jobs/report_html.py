@@ -20,7 +20,7 @@ _EVENTS_SHOWN = 200
 _JSON_BYTES = 400_000
 LETTERS = {
     "volume_spike": "V", "trade_spike": "T", "order_book_imbalance": "O", "sector_initiator": "I",
-    "sector_diffusion": "D", "window_anomaly": "W", "pump": "P", "system": "S",
+    "sector_diffusion": "D", "window_anomaly": "W", "pump": "P", "market_wide": "M", "system": "S",
 }  # fmt: skip
 
 _STYLE = """
@@ -113,7 +113,7 @@ def _charts(charts: Sequence[ChartData]) -> str:
     if not charts:
         return ""
     parts = ["<h2>Alerts on the price</h2><p class=\"muted\">V volume spike, T trade spike, O order book, I initiator, "
-             "D diffusion, W window anomaly, P pump. Times are UTC.</p>"]  # fmt: skip
+             "D diffusion, W window anomaly, P pump, M market wide. Times are UTC.</p>"]  # fmt: skip
     for one in charts:
         marks = [
             Mark(parse_utc_ms(alert["event_time"]), LETTERS.get(alert["detector"], "?"), alert["direction"] == "DOWN")
@@ -173,7 +173,7 @@ def _forests(found: Mapping[str, Any]) -> str:
             if row is not None
         ]
         if lifts:
-            heads = ["Horizon", "Lift", "After anomalies", "After others"]
+            heads = ["Horizon", "Lift", "Anomalies", "Other windows"]
             parts.append("<p class=\"muted\">Lift: the summed absolute return after anomalies over that after other "
                          "windows.</p>" + _table(heads, lifts))  # fmt: skip
     return "".join(parts)
@@ -197,7 +197,7 @@ def _outcomes(found: Mapping[str, Any]) -> str:
 
 def _health(found: Mapping[str, Any]) -> str:
     rows = [
-        [_text(name), _state(one["state"]), _text(one["last_beat"] or "never")]
+        [_text(name), _state(one["state"]), _text(one["last_beat"] or "never"), _troubles(one.get("fields") or {})]
         for name, one in (found.get("components") or {}).items()
     ]
     gaps = [
@@ -206,7 +206,7 @@ def _health(found: Mapping[str, Any]) -> str:
     ]
     return (
         f"<h2>Feed health</h2><p>{_state(found.get('status', 'unknown'))}</p>"
-        + (_table(["Part", "State", "Last sign of life"], rows, last_left=True) if rows else "")
+        + (_table(["Part", "State", "Last sign of life", "Gaps and refusals"], rows, last_left=True) if rows else "")
         + ("<h3>Minutes and gaps</h3>" + _table(["Market", "Stored", "Missing", "First", "Last"], gaps) if gaps else "")
     )
 
@@ -293,6 +293,13 @@ def _heat(z: object) -> str:
 
 def _state(state: object) -> str:
     return f'<span class="bad">{_text(state)}</span>' if state in ("silent", "broken") else _text(state)
+
+
+def _troubles(fields: Mapping[str, Any]) -> str:
+    """Say what a part has counted that should be nothing: holes in the stream, trades not got back, refusals."""
+    counted = {name: fields.get(name) for name in ("gaps", "missing", "rejected", "failed")}
+    words = [f"{_number(count, 0)} {name}" for name, count in counted.items() if count]
+    return ", ".join(words) or "–"
 
 
 def _gap(missing: int) -> str:

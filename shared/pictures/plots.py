@@ -143,7 +143,7 @@ def histogram(
             box = x(edges[i + 1]) - x(edges[i])
             svg.rect(x(edges[i]) + 0.5, base - tall, max(1.0, box - 1), tall, palette.down if odd else palette.accent)
             if box >= 22:
-                svg.text(x(edges[i]) + box / 2, base - tall - 4, str(count), palette.dim, size=10, anchor="middle")
+                svg.text(x(edges[i]) + box / 2, base - tall - 4, _short(count), palette.dim, size=10, anchor="middle")
     svg.line(left, base, right, base, palette.grid)
     if threshold is not None and isfinite(threshold):
         at = min(right, max(left, x(threshold)))
@@ -218,3 +218,8 @@ def _marks(svg: _Plot, palette: Palette, candles: Sequence[Bar], marks: Sequence
             base = max(20.0, y(bar.high) - 5)
             svg.polygon([(at, base), (at - 4, base - 7), (at + 4, base - 7)], palette.mark)
             svg.text(at, max(9.0, base - 10 - 12 * level), mark.letter, palette.ink, size=11, anchor="middle")
+
+
+def _short(count: int) -> str:
+    """Return a count that fits above its bar."""
+    return str(count) if count < 1000 else f"{count / 1000:.1f}k" if count < 99_950 else f"{count // 1000}k"

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from shared.alerts.model import Severity
 from shared.alerts.policy import CooldownState
+from shared.errors import StorageUnavailable
 from shared.storage import alert_keys
 from shared.storage.table import Absent, Condition, Equals, Item, Put, Table, Value
 
 _DAY_S = 86_400
+_ATTEMPTS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,23 @@ class CooldownRepository:
             any_severity=_severity(item.get("any_severity")),
             last_hit_ms=_int(item.get("last_hit_ms")),
         )
+
+    def release(self, key: str, now_ms: int) -> bool:
+        """Forget when the key last alerted, so that its next signal passes; False when nothing was in the way.
+
+        What was held stays counted: the next alert tells it.
+
+        Raises:
+            StorageUnavailable: other writers were always faster; ask again.
+        """
+        for _ in range(_ATTEMPTS):
+            state = self.get(key)
+            if not state.sent():
+                return False
+            write = self.write(key, replace(state, last_up_ms=None, last_down_ms=None, last_any_ms=None), now_ms)
+            if self.table.put(write.item, write.condition).applied:
+                return True
+        raise StorageUnavailable("the cooldown changed again and again while it was lifted; ask again")
 
     def write(self, key: str, state: CooldownState, now_ms: int) -> Put:
         """Return the write that replaces the version that `state` was read as (or derived from)."""

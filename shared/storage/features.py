@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 from shared.errors import StorageUnavailable
@@ -45,12 +46,31 @@ class FeatureRepository:
         start, end = time_key(max(0, start_ms)), time_key(end_ms - 1)
         return [self._read(item) for item in self._table.query(features_partition(), start=start, end=end)]
 
+    def of_symbol(self, symbol: str, start_ms: int, end_ms: int) -> list[dict[str, Any]]:
+        """Return one symbol's rows of [start_ms, end_ms), ascending; other symbols are not decoded."""
+        if end_ms <= max(0, start_ms):
+            return []
+        start, end = time_key(max(0, start_ms)), time_key(end_ms - 1)
+        found = (
+            _one(self._data(item), symbol) for item in self._table.query(features_partition(), start=start, end=end)
+        )
+        return [dict(row) for row in found if row is not None]
+
     def _read(self, item: Item) -> tuple[int, dict[str, Any]]:
+        return int(str(item["sk"])), _read(self._data(item))
+
+    def _data(self, item: Item) -> bytes:
         minute_ms = int(str(item["sk"]))
         blob = self._blobs.of_item(item) or self._blobs.get((features_partition(), time_key(minute_ms)))
         if blob is None:
             raise StorageUnavailable(f"the features of {minute_ms} were deleted while being read; ask again")
-        return minute_ms, _read(blob.data)
+        return blob.data
+
+
+@lru_cache(maxsize=4096)
+def _one(data: bytes, symbol: str) -> dict[str, Any] | None:
+    """Return one symbol's row of a stored minute. Kept, because a page asks for the same minutes again and again."""
+    return _read(data).get(symbol)
 
 
 def _read(data: bytes) -> dict[str, Any]:

@@ -105,8 +105,8 @@ class WindowRepository:
         rows = self._rows(market, symbol, max(0, start_ms), end_ms, limit, reverse)
         return rows if reverse else rows[::-1]
 
-    def scores(self, market: str, symbol: str, end_ms: int, *, limit: int) -> list[Scored]:
-        """Return what was said of the newest `limit` windows that start before `end_ms`, ascending."""
+    def scores(self, market: str, symbol: str, end_ms: int, *, limit: int, start_ms: int = 0) -> list[Scored]:
+        """Return what was said of the newest `limit` windows that start in [start_ms, end_ms), ascending."""
         return [
             Scored(
                 int(row["start_ms"]),
@@ -115,7 +115,7 @@ class WindowRepository:
                 _number(row.get("prediction")),
                 str(row.get("status", "")),
             )
-            for row in reversed(self._rows(market, symbol, 0, end_ms, limit, True))
+            for row in reversed(self._rows(market, symbol, max(0, start_ms), end_ms, limit, True))
         ]
 
     def _rows(

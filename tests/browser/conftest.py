@@ -60,17 +60,21 @@ def watched(browser: Browser) -> Iterator[Open]:
     """Open a page: `watched(url, **context options)`."""
     contexts: list[BrowserContext] = []
 
-    def make(url: str, **options: Any) -> Watched:
-        options.setdefault("viewport", {"width": 1360, "height": 1000})
-        context = browser.new_context(**options)
-        context.set_default_timeout(15_000)
-        contexts.append(context)
-        made = Watched(context)
-        made.open(url)
-        return made
+    class Opener:
+        def __call__(self, url: str, *, ready: bool = True, **options: Any) -> Watched:
+            options.setdefault("viewport", {"width": 1360, "height": 1000})
+            context = browser.new_context(**options)
+            context.set_default_timeout(15_000)
+            contexts.append(context)
+            made = Watched(context)
+            made.open(url, ready=ready)
+            return made
+
+        def bare(self, url: str, **options: Any) -> Watched:
+            return self(url, ready=False, **options)
 
     expect.set_options(timeout=15_000)
-    yield make
+    yield Opener()
     for context in contexts:
         context.close()
 

@@ -55,7 +55,7 @@ def chained(world: FakeWorld, deps: Dependencies) -> Dependencies:
         if detail_type == BARS_STORED:
             features.run(linked, minute_ms=detail["minute_ms"], changed_from_ms=detail["changed_from_ms"])
         elif detail_type == FEATURES_STORED:
-            sector.run(linked, minute_ms=detail["minute_ms"])
+            sector.run(linked, minute_ms=detail["minute_ms"], changed_from_ms=detail["changed_from_ms"])
 
     linked = replace(deps, emit=emit)
     return linked
@@ -163,13 +163,19 @@ class FilledIn(Replay):
         return super()._sector(filled)
 
 
-def replayed(recorded_dir: Path, **options: Any) -> list[tuple[int, str, str]]:
+def walked(recorded_dir: Path, **options: Any) -> tuple[Replay, list[tuple[int, str, str]]]:
     sector_settings = msgspec.structs.replace(SectorSettings(), **options)
     settings = msgspec.structs.replace(Settings(), universe=UniverseSettings(sectors=RECORDED), sector=sector_settings)
     wanted = frozenset({Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION, Detector.MARKET_WIDE})
     recordings = discover(sorted((recorded_dir / "klines").glob("usdm_*_20230718T1200_*")))
     replay = FilledIn(settings, detectors=wanted)
-    return [(one.signal.event_ms, one.signal.detector.value, one.signal.symbol) for one in replay.run(recordings)]
+    return replay, [
+        (one.signal.event_ms, one.signal.detector.value, one.signal.symbol) for one in replay.run(recordings)
+    ]
+
+
+def replayed(recorded_dir: Path, **options: Any) -> list[tuple[int, str, str]]:
+    return walked(recorded_dir, **options)[1]
 
 
 @pytest.mark.slow
@@ -187,18 +193,37 @@ def test_the_recorded_drop_of_the_whole_market_is_one_alert_and_no_sector_shot(r
 
 @pytest.mark.slow
 @pytest.mark.recorded
-def test_each_option_changes_what_is_said_on_recorded_minutes(recorded_dir: Path) -> None:
-    plain = replayed(recorded_dir)
-    counts = {
-        name: len(replayed(recorded_dir, **option))
-        for name, option in {
-            "log_seasonal": {"volume_scale": "log_seasonal"},
-            "diffusion_p_max": {"diffusion_p_max": 0.01},
-        }.items()
-    }
-    # The figures of docs/sectors.md.
-    assert len(plain) == 631 + 239
-    assert counts == {"log_seasonal": 179 + 40, "diffusion_p_max": 631 + 109}
+@pytest.mark.parametrize(
+    ("option", "initiators", "diffusions", "moves"),
+    [
+        ({}, 631, 239, 0),
+        ({"takers_agree": True}, 618, 234, 0),
+        ({"volume_scale": "log"}, 173, 32, 0),
+        ({"volume_scale": "log_seasonal"}, 179, 40, 0),
+        ({"market_wide_share": 0.8}, 407, 79, 53),
+        ({"diffusion_p_max": 0.05}, 631, 181, 0),
+        ({"diffusion_p_max": 0.01}, 631, 109, 0),
+    ],
+)
+def test_each_option_changes_what_is_said_on_recorded_minutes(
+    option: dict[str, Any], initiators: int, diffusions: int, moves: int, recorded_dir: Path
+) -> None:
+    """The figures of docs/sectors.md."""
+    names = [name for _, name, _ in replayed(recorded_dir, **option)]
+    counts = tuple(names.count(name) for name in ("sector_initiator", "sector_diffusion", "market_wide"))
+    assert counts == (initiators, diffusions, moves)
+
+
+@pytest.mark.slow
+@pytest.mark.recorded
+def test_a_budget_holds_back_all_but_the_strongest_of_recorded_minutes(recorded_dir: Path) -> None:
+    """The figures of docs/sectors.md: 255 alerts without a budget."""
+    alerts = {}
+    for per_day in (None, 20, 5):
+        replay, found = walked(recorded_dir, budget_per_day=per_day)
+        assert len(found) == 631 + 239
+        alerts[per_day] = sum(replay.summary.alerts.values())
+    assert alerts == {None: 255, 20: 51, 5: 9}
 
 
 # --- the tables of AWS ----------------------------------------------------------------------------------------------

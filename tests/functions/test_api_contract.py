@@ -20,12 +20,13 @@ from functions.api_routes import ROUTES
 from local.evaluation.keeping import keep_for_page
 from shared.clock import MINUTE_MS, iso_utc
 from shared.detection.features import SymbolFeatures
-from shared.detection.reading import Detector, Signal, Status
+from shared.detection.reading import Detector, Direction, Signal, Status
 from shared.jobs.common import bars_of, beat, features_of, readings_of
 from shared.jobs.overview import QUALITY
 from shared.market.model import Market
 from shared.settings import ApiSettings, Settings, StorageSettings
 from shared.storage.checkpoints import CheckpointRepository
+from shared.storage.schema import time_key, windows_partition
 from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
 
@@ -129,6 +130,8 @@ READS = [
     ("/api/health", {}),
     ("/api/summary", {}),
     ("/api/cooldowns", {}),
+    ("/api/reports", {}),
+    ("/api/bars", {}),
     ("/api/quality", {}),
     ("/api/universe", {}),
     ("/api/mutes", {}),
@@ -209,7 +212,7 @@ def test_the_forest_tells_threshold_rate_and_age(filled: FakeWorld) -> None:
     [
         ("/api/bars/BTCUSDT", {"minutes": "0"}),
         ("/api/bars/BTCUSDT", {"minutes": "20161"}),
-        ("/api/bars/BTCUSDT", {"limit": "721"}),
+        ("/api/bars/BTCUSDT", {"limit": "722"}),
         ("/api/bars/BTCUSDT", {"market": "moon"}),
         ("/api/bars/BTCUSDT", {"since": "yesterday"}),
         ("/api/bars/BTCUSDT", {"since": "1h", "until": "2h"}),
@@ -258,6 +261,69 @@ def test_a_mute_holds_alerts_until_it_is_lifted(world: FakeWorld) -> None:
     assert call("/api/mutes")[1]["mutes"] == []
     assert call(f"/api/mutes/{made['id']}", method="DELETE", X_Change_Token=token())[0] == 404
     assert call("/api/mutes/..", method="DELETE", X_Change_Token=token())[0] == 404
+
+
+def test_a_cooldown_holds_until_it_is_lifted(world: FakeWorld) -> None:
+    world.clock.set(NOW_MS)
+    access = OneTimeAccess()
+    call = Caller(world, access)
+
+    def signal(at_ms: int, detector: Detector, market: Market, direction: Direction | None = None) -> Signal:
+        return Signal(detector, market, "BTCUSDT", at_ms, at_ms, {"status": "CONFIRMED", "score": -0.5},
+                      {"score": -0.1}, direction=direction, strength=4.0)  # fmt: skip
+
+    for detector, market, direction in [
+        (Detector.SECTOR_INITIATOR, Market.USDM, Direction.UP), (Detector.MARKET_WIDE, Market.USDM, Direction.DOWN),
+        (Detector.WINDOW_ANOMALY, Market.SPOT, None),
+    ]:  # fmt: skip
+        assert world.deps.alerts.handle(signal(NOW_MS, detector, market, direction)).alert is not None
+        again = world.deps.alerts.handle(signal(NOW_MS + 1000, detector, market, direction))
+        assert again.held == "cooldown"
+        [row] = [one for one in call("/api/cooldowns")[1]["cooldowns"] if one["detector"] == detector.value]
+        assert (row["symbol"], row["direction"], row["held"]) == ("BTCUSDT", direction and direction.value, 1)
+        path = f"/api/cooldowns/{row['id']}"
+        assert call(path, method="DELETE")[0] == 403
+        assert call(path, method="DELETE", X_Change_Token=access.issue())[0] == 204
+        assert detector.value not in {one["detector"] for one in call("/api/cooldowns")[1]["cooldowns"]}
+        assert call(path, method="DELETE", X_Change_Token=access.issue())[0] == 404
+        passed = world.deps.alerts.handle(signal(NOW_MS + 2000, detector, market, direction)).alert
+        assert passed is not None
+        assert passed.suppressed_since_last == 1  # what was held is still told
+    for name in ("x", "%%%", "c3lzdGVtfHg", "A" * 300):
+        assert call(f"/api/cooldowns/{name}", method="DELETE", X_Change_Token=access.issue())[0] == 404
+
+
+def test_the_page_is_told_whether_it_can_change_anything(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    def told(access: Any) -> bool:
+        return bool(Caller(world, access)("/api/universe", X_Api_Key="t")[1]["changes"])
+
+    assert told(OneTimeAccess()) is True
+    assert told(TokenAccess(lambda: "t")) is True
+    assert told(TokenAccess(lambda: None)) is False
+    monkeypatch.setenv("PAGE_TOKEN", "t")
+    monkeypatch.setenv("AWS_LAMBDA_FUNCTION_NAME", "api")
+    world.deps = replace(world.deps, settings=Settings(api=ApiSettings(token_secret="PAGE_TOKEN")))
+    assert told(None) is False  # the distribution passes reads only
+
+
+def test_scores_go_on_where_they_ended(filled: FakeWorld) -> None:
+    """Only new windows are read; the answer is that of reading all of them."""
+    world = filled
+    call = Caller(world)
+    before = call("/api/windows/BTCUSDT/scores")[1]
+    assert before == call("/api/windows/BTCUSDT/scores")[1]
+    fresh = {**window(699), "start_ms": NOW_MS, "end_ms": NOW_MS + 20_000, "score": -0.4, "prediction": -1}
+    replaced = {**window(698), "score": -0.3, "prediction": -1}
+    try:
+        WindowRepository(world.table).put_many([fresh, replaced])
+        after = call("/api/windows/BTCUSDT/scores")[1]
+        assert after["last"] == iso_utc(NOW_MS)
+        assert after["anomalies"] == before["anomalies"] + 2
+        assert after == call("/api/windows/BTCUSDT/scores", query={"until": iso_utc(NOW_MS + 60_000)})[1]
+    finally:
+        WindowRepository(world.table).put_many([window(698)])
+        world.table.delete((windows_partition("spot", "BTCUSDT"), time_key(NOW_MS)))
+        world.deps.warm.scores.clear()
 
 
 @pytest.mark.parametrize(

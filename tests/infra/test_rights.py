@@ -72,6 +72,26 @@ def test_the_rights_of_each_function_are_those_of_the_table_of_jobs(full: Synth)
             assert not allowed(own, "dynamodb:PutItem", arn), handler
 
 
+def test_reports_are_written_by_one_and_read_by_another(full: Synth) -> None:
+    resolver = Resolver(full.both)
+    [bucket] = full.data.find_resources("AWS::S3::Bucket")
+    arn = arn_of("AWS::S3::Bucket", bucket)
+    rights = {}
+    for name, one in full.of("AWS::Lambda::Function").items():
+        own = resolver.statements(resolver.role_of(name))
+        keys = {"page": f"{arn}/reports/x.html", "told": f"{arn}/reports/told/x.json", "model": f"{arn}/models/x"}
+        may = {
+            f"{word} {what}"
+            for what, key in keys.items()
+            for word, action in (("read", "s3:GetObject"), ("write", "s3:PutObject"), ("delete", "s3:DeleteObject"))
+            if allowed(own, action, key)
+        }
+        if may:
+            rights[one["Properties"]["Handler"].split(".")[1]] = may
+    reads = {"read page", "read told"}
+    assert rights == {"report": {"write page", "write told"} | reads, "api": reads}
+
+
 def test_only_who_speaks_to_telegram_reads_its_token(full: Synth) -> None:
     resolver = Resolver(full.both)
     token = "arn:aws:ssm:eu-central-1:123456789012:parameter/tapewatch/telegram-bot-token"

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
+from functions.api_reports import POLICY as REPORT_POLICY
 from functions.bootstrap import EVENT_SOURCE
 from functions.events import read_trigger
 from infra.jobs import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, jobs
 from infra.names import futures_blocked, variable
+from local.page_files import POLICY as PAGE_POLICY
 from shared.jobs import deps
 from shared.observability import ALWAYS, METRICS, Trouble
 from shared.settings import Settings
@@ -270,8 +272,10 @@ def test_reads_need_the_token_and_nothing_else_passes(synth: Synth, synth_of: Ca
     [config] = [
         one["Properties"]["DistributionConfig"] for one in synth.of("AWS::CloudFront::Distribution").values()
     ]  # fmt: skip
-    [api] = config["CacheBehaviors"]
-    assert api["PathPattern"] == "/api/*"
+    a_report, api = config["CacheBehaviors"]  # in the order in which they are tried
+    assert (a_report["PathPattern"], api["PathPattern"]) == ("/api/reports/*", "/api/*")
+    differs = {name for name in api if api[name] != a_report[name]}
+    assert differs == {"PathPattern", "ResponseHeadersPolicyId"}
     assert sorted(api["AllowedMethods"]) == ["GET", "HEAD"]
     [check] = api["FunctionAssociations"]
     assert check["EventType"] == "viewer-request"
@@ -283,15 +287,34 @@ def test_reads_need_the_token_and_nothing_else_passes(synth: Synth, synth_of: Ca
     [config] = [
         one["Properties"]["DistributionConfig"] for one in open_door.of("AWS::CloudFront::Distribution").values()
     ]  # fmt: skip
-    assert "FunctionAssociations" not in config["CacheBehaviors"][0]
+    assert not [one for one in config["CacheBehaviors"] if "FunctionAssociations" in one]
 
 
-def test_the_page_has_the_strict_policy(synth: Synth) -> None:
-    [policy] = synth.of("AWS::CloudFront::ResponseHeadersPolicy").values()
-    security = policy["Properties"]["ResponseHeadersPolicyConfig"]["SecurityHeadersConfig"]
-    text = security["ContentSecurityPolicy"]["ContentSecurityPolicy"]
-    assert text.startswith("default-src 'none'; script-src 'self'")
-    assert "unsafe" not in text
+def policy_of(synth: Synth, behavior: dict[str, Any]) -> str:
+    headers = synth.of("AWS::CloudFront::ResponseHeadersPolicy")[behavior["ResponseHeadersPolicyId"]["Ref"]]
+    security = headers["Properties"]["ResponseHeadersPolicyConfig"]["SecurityHeadersConfig"]
+    return str(security["ContentSecurityPolicy"]["ContentSecurityPolicy"])
+
+
+def test_page_and_reports_have_the_policies_of_the_local_server(synth: Synth) -> None:
+    [config] = [
+        one["Properties"]["DistributionConfig"] for one in synth.of("AWS::CloudFront::Distribution").values()
+    ]  # fmt: skip
+    a_report, api = config["CacheBehaviors"]
+    assert policy_of(synth, config["DefaultCacheBehavior"]) == policy_of(synth, api) == PAGE_POLICY
+    assert "unsafe" not in PAGE_POLICY
+    assert policy_of(synth, a_report) == REPORT_POLICY
+    assert "script-src" not in REPORT_POLICY  # default-src 'none'
+
+
+def test_the_days_digest_knows_the_address_and_the_api_the_reports(synth: Synth) -> None:
+    functions = {one["Properties"]["Handler"]: one["Properties"] for one in synth.of("AWS::Lambda::Function").values()}
+    [distribution] = synth.of("AWS::CloudFront::Distribution")
+    told = functions["functions.report.lambda_handler"]["Environment"]["Variables"]
+    address = {"Fn::Join": ["", ["https://", {"Fn::GetAtt": [distribution, "DomainName"]}]]}
+    assert told["TAPEWATCH_API__PUBLIC_URL"] == address
+    reads = functions["functions.api.lambda_handler"]["Environment"]["Variables"]
+    assert {"TAPEWATCH_STORAGE__TABLE_NAME", "TAPEWATCH_STORAGE__BUCKET_NAME"} <= reads.keys()
 
 
 # --- watching ----------------------------------------------------------------------------------------------------

@@ -57,3 +57,17 @@ def test_the_right_token_passes_and_nothing_else() -> None:
 def test_without_a_stored_hash_nobody_passes() -> None:
     assert ask(request(header=TOKEN), "")["statusCode"] == 401
     assert ask(request(), "")["statusCode"] == 401
+
+
+def test_a_browser_that_follows_a_report_s_link_is_asked_for_the_token_first() -> None:
+    stored = hashlib.sha256(TOKEN.encode()).hexdigest()
+    asked: dict[str, Any] = {**request(), "uri": "/api/reports/2026-01-02T000500Z"}
+    asked["headers"]["accept"] = {"value": "text/html,application/xhtml+xml"}
+    answer = ask(asked, stored)
+    assert answer["statusCode"] == 302
+    assert answer["headers"]["location"]["value"] == "/?next=%2Fapi%2Freports%2F2026-01-02T000500Z"
+    assert "statusCode" not in ask(asked | {"cookies": request(cookie=TOKEN)["cookies"]}, stored)
+    for uri in ("/api/reports", "/api/reports/../health", "//evil/api/reports/1", "/api/health", "/api/reports/a%0d"):
+        assert ask(asked | {"uri": uri}, stored)["statusCode"] == 401
+    program = {**asked, "headers": {"accept": {"value": "application/json"}}}
+    assert ask(program, stored)["statusCode"] == 401

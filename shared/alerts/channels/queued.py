@@ -73,6 +73,7 @@ def unpack(text: str) -> Alert | Digest:
             title=str(told["title"]),
             text=str(told["text"]),
             severity=Severity(told["severity"]),
+            link=told.get("link"),
         )
     except (msgspec.DecodeError, KeyError, TypeError, ValueError) as exc:
         raise ValueError(f"not an alert and not a digest: {type(exc).__name__}") from exc

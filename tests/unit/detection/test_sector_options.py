@@ -18,7 +18,8 @@ from shared.detection.follower_rates import FollowerRates, tail
 from shared.detection.market_wide import MarketWide, market_signal
 from shared.detection.rarest import DAY_MS, RarestBudget
 from shared.detection.reading import Detector, Direction, Signal, Status
-from shared.detection.sector import DiffusionTracker, bars_learnt, diffusion_signal, is_learning
+from shared.detection.sector import DiffusionTracker, bars_learnt, is_learning
+from shared.detection.sector_signals import diffusion_signal
 from shared.market.model import Bar, Market
 from shared.market.universe import Universe
 from shared.settings import SectorSettings, SectorThresholds, SectorWindows, Settings

@@ -8,20 +8,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.detection.features import SymbolFeatures
-from shared.detection.reading import Direction, Status
-from shared.detection.sector import (
+from shared.detection.confirmation import (
     Confirmation,
-    DiffusionTracker,
-    InitiatorHit,
     confirm_funding,
     confirm_liquidations,
     confirm_open_interest,
-    diffusion_signal,
-    find_initiators,
-    initiator_signal,
     label,
 )
+from shared.detection.features import SymbolFeatures
+from shared.detection.reading import Direction, Status
+from shared.detection.sector import DiffusionTracker, InitiatorHit, find_initiators
+from shared.detection.sector_signals import diffusion_signal, initiator_signal
 from shared.market.universe import Universe
 from shared.settings import SectorSettings, SectorThresholds
 

@@ -16,13 +16,15 @@ from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.reading import Detector
 from shared.errors import ExchangeUnavailable
 from shared.exchange.market_data import Funding, Listing, OpenInterest
-from shared.jobs import backfill, charts, features, kline_bars, open_interest, sector, universe
+from shared.jobs import backfill, charts, features, kline_bars, open_interest, report_extras, sector, universe
 from shared.jobs.common import open_interest_of
 from shared.market.catalogue import OTHER, Contract, built_in, choose
 from shared.market.model import Market
 from shared.settings import SectorSettings, Settings, UniverseSettings
 from shared.storage.bars import BarRepository
+from shared.storage.charts import ChartRepository
 from shared.storage.features import FeatureRepository
+from shared.storage.schema import bars_partition, time_key
 from shared.storage.signals import SignalRepository
 from shared.storage.universe import UniverseRepository
 
@@ -162,15 +164,39 @@ def test_charts_hold_finished_hours_and_minutes_the_rest() -> None:
     world = make_world()
     for minute in range(66):
         bars_at(world, replace(world.deps, emit=lambda kind, detail: None), minute)
-    wanted = [
-        (bar.open_ms, bar.close, bar.volume)
-        for at_ms, bar in sorted(world.market.bars[Market.USDM, CHINESE].items())
-        if BEGIN <= at_ms < BEGIN + 66 * MINUTE_MS
-    ]
-    found = charts.bars(world.table, Market.USDM, CHINESE, BEGIN, BEGIN + 66 * MINUTE_MS)
-    assert [(bar.open_ms, bar.close, bar.volume) for bar in found] == wanted
-    assert found[0].trades is None  # from a chart
-    assert found[-1].trades is not None  # from a minute
+    end_ms = BEGIN + 66 * MINUTE_MS
+    wanted = BarRepository(world.table).one(Market.USDM, CHINESE, BEGIN, end_ms)
+    assert len(wanted) == 66
+    assert charts.bars(world.table, Market.USDM, CHINESE, BEGIN, end_ms) == wanted
+    # The finished hour is read from its chart alone.
+    for item in world.table.query(bars_partition(Market.USDM), end=time_key(BEGIN + HOUR_MS - 1)):
+        world.table.delete((str(item["pk"]), str(item["sk"])))
+    assert charts.bars(world.table, Market.USDM, CHINESE, BEGIN + 5 * MINUTE_MS, end_ms) == wanted[5:]
+
+
+def test_a_chart_that_lacks_a_minute_gives_way_to_the_minutes() -> None:
+    world = make_world()
+    bars = {
+        at_ms: {CHINESE: world.market.bars[Market.USDM, CHINESE][at_ms]}
+        for at_ms in range(BEGIN, BEGIN + HOUR_MS, MINUTE_MS)
+    }
+    for at_ms, row in bars.items():
+        BarRepository(world.table).put_minute(Market.USDM, at_ms, row)
+    drawn = {at_ms: row for at_ms, row in bars.items() if at_ms != BEGIN + 7 * MINUTE_MS}
+    ChartRepository(world.table).put_hour(Market.USDM, BEGIN, drawn)
+    found = charts.bars(world.table, Market.USDM, CHINESE, BEGIN, BEGIN + 3 * HOUR_MS)
+    assert found == [row[CHINESE] for row in bars.values()]
+
+
+def test_the_report_knows_the_sectors_of_the_whole_market() -> None:
+    world = make_world()
+    bars_at(world, chained(world, world.deps), 0)
+    found = report_extras.sectors(world.deps, BEGIN + HOUR_MS)["sectors"]
+    listed = universe.universe_at(world.deps, BEGIN).sectors
+    assert {name: {row["symbol"] for row in rows} for name, rows in found.items()} == {
+        "Benchmark": {"BTCUSDT"},
+        **{name: set(symbols) for name, symbols in listed.items()},
+    }
 
 
 # --- confirmations -----------------------------------------------------------------------------------------------

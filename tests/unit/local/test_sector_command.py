@@ -54,7 +54,7 @@ def test_shows_scores_shares_learning_pending_and_cooldowns(
     monkeypatch.setenv("COLUMNS", "200")
     assert main(["--config", config, "sector"]) == 0
     shown = capsys.readouterr().out
-    assert "1 of 2 stand out" in shown
+    assert "1 of 2 = 50% stand out" in shown
     assert "learning 640/960" in shown
     assert "ZECUSDT UP at 2026-03-03T18:00:00Z: followers DASHUSDT (1 of 2, waiting)" in shown
     assert "sector_initiator ZECUSDT UP: quiet until 2026-03-03T19:00:00Z" in shown
@@ -65,5 +65,6 @@ def test_says_the_same_as_json_and_knows_its_sectors(config: str, capsys: pytest
     answer = json.loads(capsys.readouterr().out)
     assert answer["sectors"]["Privacy"]["XMRUSDT"]["learning"] is True
     assert answer["sectors"]["Privacy"]["ZECUSDT"]["z_volume"] == 4.0
+    assert answer["shares"] == {"Privacy": {"stand_out": 1, "coins": 2, "share": 0.5}}
     assert answer["cooldowns"][0]["until"] == "2026-03-03T19:00:00Z"
     assert main(["--config", config, "sector", "--sector", "Nope"]) == 2

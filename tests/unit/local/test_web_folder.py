@@ -66,7 +66,7 @@ def test_the_page_asks_nobody_else_and_makes_no_markup() -> None:
     for name, text in own.items():
         links = {link for link in re.findall(r"https?://[^\s\"'<)]+", text) if "w3.org" not in link}
         assert links <= {"https://www.tradingview.com/"}, name
-    script = own["app.js"] + own["theme.js"]
+    script = own["app.js"] + own["start.js"]
     for word in ("innerHTML", "outerHTML", "insertAdjacentHTML", "document.write", "eval(", "new Function", ".style."):
         assert word not in script
     assert " style=" not in own["index.html"]
