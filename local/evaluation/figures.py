@@ -70,13 +70,15 @@ def alerts_by_day(results: Sequence[UnitResult]) -> dict[str, int]:
 
     Volume spikes of futures are left out: a deployment watches the spot market for them.
     """
-    spans = [(first, last) for result in results for _, _, first, last in result.spans]
-    if not spans:
-        return {}
-    first, last = min(span[0] for span in spans), max(span[1] for span in spans)
-    # A day counts as whole when at most its first or last two minutes are missing.
-    edge = 2 * MINUTE_MS
-    days = Counter(dict.fromkeys(range(-(-(first - edge) // DAY_MS), (last + edge) // DAY_MS), 0))
+    edge = 2 * MINUTE_MS  # a day counts as whole when at most its first or last two minutes are missing
+    days = Counter(
+        {
+            day: 0
+            for result in results
+            for _, _, first, last in result.spans
+            for day in range(-(-(first - edge) // DAY_MS), (last + edge) // DAY_MS)
+        }
+    )
     for result in results:
         for alarm in result.alarms:
             ours = alarm.detector is not Detector.VOLUME_SPIKE or alarm.market is Market.SPOT
