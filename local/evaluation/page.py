@@ -141,8 +141,8 @@ def _checks(checks: Sequence[Row]) -> str:
         broken = len(check["broken"])
         answer = f"{broken} changed" if broken else "nothing changed"
         items.append(
-            f"<li>{escape(check['file'])} cut at {escape(check['cut'])}: {check['compared']} signals before it, "
-            f"{answer}</li>"
+            f"<li>{escape(check['file'])} cut at {escape(check['cut'])}: {check['compared']} signals before it "
+            f"({escape(', '.join(f'{name} {count}' for name, count in check['said'].items())) or 'none'}), {answer}</li>"
         )
     return f"<h2>Look-ahead</h2><ul>{''.join(items)}</ul>"
 
