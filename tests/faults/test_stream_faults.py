@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import importlib.util
+import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -139,6 +142,29 @@ def test_f106_a_half_open_link() -> None:
     assert seen["took_s"] < 4
 
 
+def _may_unshare() -> bool:
+    if not (shutil.which("unshare") and shutil.which("nft") and shutil.which("ip")) or os.geteuid() != 0:
+        return False
+    words = ["unshare", "-n", "nft", "add table inet probe"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_f106_packets_dropped_by_the_kernel() -> None:
+    if not _may_unshare():
+        pytest.skip("needs root, network namespaces and nftables (Debian: apt-get install nftables iproute2)")
+    row = f"{sys.executable} -c 'from tests.faults import rows; assert rows.f106_dropped_packets()'"
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", f"ip link set lo up && exec {row}"],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr[-2000:]
+
+
 async def _hole(proxy: FaultProxy, on: bool) -> None:
     proxy.black_hole = on
 
@@ -213,6 +239,46 @@ def test_f109_a_stream_that_stays_behind_is_dropped_and_refilled(monkeypatch: py
     verdict, status = stream_through(exchange, during=during)
     assert verdict.clean, verdict
     assert status["dropped_for_lag"] >= 1
+
+
+@pytest.mark.slow
+def test_f109_a_slow_consumer_falls_behind_is_dropped_and_refilled() -> None:
+    """300 messages a second in real time, 20 ms for each until the stream is dropped: six times too slow."""
+    symbols = tuple(f"COIN{n}USDT" for n in range(24))
+    exchange, lags = Exchange(symbols=symbols, count=450, per_s=12.5), []
+
+    def during(service: StreamerService, feed: ServedFeed) -> None:
+        wait_until(lambda: service.status()["trades"] > 600, 60)
+        forward = service._receive
+
+        def slowly(batch: list[bytes], recv_ms: int) -> None:
+            if not service.lag.drops:
+                time.sleep(0.02 * len(batch))
+            forward(batch, recv_ms)
+
+        service.backlog._forward = slowly
+
+        def dropped() -> bool:
+            lags.append((service.status()["lag_ms"] or 0) - least)
+            return service.lag.drops > 0
+
+        least = service.status()["lag_ms"]
+        wait_until(dropped, 120)
+
+    before_mb = _resident_mb()
+    verdict, status = stream_through(exchange, during=during, within_s=90)
+    figure(most_lag_ms=max(lags), dropped_for_lag=status["dropped_for_lag"], filled=status["filled"],
+           grown_mb=_resident_mb() - before_mb)  # fmt: skip
+    assert verdict.clean, verdict
+    assert status["dropped_for_lag"] >= 1
+    assert max(lags) > lag.LAG_MS  # shown
+    assert status["filled"] > 0
+    assert _resident_mb() - before_mb < 100
+
+
+def _resident_mb() -> int:
+    statm = Path("/proc/self/statm")
+    return int(statm.read_text().split()[1]) * 4096 // 1_000_000 if statm.exists() else 0
 
 
 def test_f110_repeats() -> None:
