@@ -116,6 +116,7 @@ def event_bridge(client: Callable[[], EventBridgeClient], bus: str = "default") 
 
     def emit(detail_type: str, detail: Mapping[str, Any]) -> None:
         from botocore.exceptions import BotoCoreError, ClientError
+        from botocore.parsers import ResponseParserError
 
         if not built:
             built.append(client())
@@ -130,8 +131,10 @@ def event_bridge(client: Callable[[], EventBridgeClient], bus: str = "default") 
                     }
                 ]
             )
-        except (BotoCoreError, ClientError) as exc:
+        except (BotoCoreError, ClientError, ResponseParserError) as exc:
             raise StorageUnavailable(f"the event {detail_type} was not taken: {type(exc).__name__}") from exc
+        if not answer.get("Entries"):  # the SDK takes a body that it cannot parse for an empty answer
+            raise StorageUnavailable(f"the event {detail_type} got no usable answer")
         if answer.get("FailedEntryCount"):
             raise StorageUnavailable(f"the event {detail_type} was refused: {answer['Entries'][0].get('ErrorCode')}")
 

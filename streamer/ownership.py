@@ -19,7 +19,7 @@ from shared.storage.table import Table
 
 logger = logging.getLogger(__name__)
 
-_POLL_S = 0.5
+_POLL_S = 0.4  # twice this may pass between an owner's death and the end of its lease
 
 
 def new_owner() -> str:
@@ -49,7 +49,8 @@ class Ownership:
         self._now_s = now_s
         self._lock = threading.Lock()
         self._lease: Lease | None = None
-        self._renewed_s = 0.0
+        self.renewed_s = 0.0  # when the lease was last ours for sure, by this process's own monotonic clock
+        self.acquired_s: float | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self.waited_s = 0.0  # how long the last acquisition took
@@ -69,11 +70,12 @@ class Ownership:
                 lease = None
             if lease is not None:
                 with self._lock:
-                    self._lease, self._renewed_s = lease, self._now_s()
+                    self._lease = lease
+                    self.renewed_s = self.acquired_s = self._now_s()
                 self.waited_s = self._now_s() - began_s
                 logger.info("lease_acquired", extra={"lease": self._name, "fence": lease.fence})
                 return True
-            wait(min(_POLL_S, self._ttl_s / 4))
+            wait(min(_POLL_S, self._ttl_s / 5))
         return False
 
     def keep(self, lost: Callable[[], None]) -> None:
@@ -100,14 +102,14 @@ class Ownership:
                 logger.warning("lease_not_renewed", extra={"reason": str(exc)})
                 return True
             self._lease = renewed
-            self._renewed_s = self._now_s()
+            self.renewed_s = self._now_s()
             return renewed is not None
 
     @property
     def fresh(self) -> bool:
         """The lease was renewed so recently that nobody else can have it."""
         with self._lock:
-            return self._lease is not None and self._now_s() - self._renewed_s < self._ttl_s * 0.8
+            return self._lease is not None and self._now_s() - self.renewed_s < self._ttl_s * 0.8
 
     @property
     def lease(self) -> Lease | None:

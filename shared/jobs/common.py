@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.clock import DAY_MS, HOUR_MS, MINUTE_MS
 from shared.detection.reading import Signal
+from shared.errors import ExchangeError
 from shared.jobs.deps import Dependencies
+from shared.jobs.pool import HOST_REFUSES, Asked, refusal_of
 from shared.market.model import Market
 from shared.storage.bars import BarRepository
+from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.charts import ChartRepository
 from shared.storage.features import FeatureRepository
 from shared.storage.heartbeats import HeartbeatRepository
@@ -19,6 +23,8 @@ from shared.storage.open_interest import OpenInterestRepository
 from shared.storage.readings import ReadingRepository
 
 _MAX_WAIT_MS = 5_000
+NO_DATA = "no_data"
+"""A blindness's code: the exchange gave no usable answer, but does not refuse."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +51,28 @@ def tell(deps: Dependencies, signals: Iterable[Signal]) -> Told:
         elif outcome.held is not None:
             held[outcome.held] += 1
     return Told(len(ordered), alerts, dict(sorted(held.items())), known)
+
+
+def note_blind(deps: Dependencies, component: str, market: Market, asked: Asked[Any]) -> None:
+    """Say why a run that got no answer at all got none: the watchdog tells it when it lasts."""
+    if asked.refusal is not None:
+        code, reason, cure = asked.refusal.code, asked.refusal.reason, asked.refusal.cure
+    else:
+        ((reason, count),) = Counter(asked.failed.values()).most_common(1)
+        code, cure = NO_DATA, ""
+        reason = f"no data of {count} {'symbol' if count == 1 else 'symbols'} ({reason})"
+    BlindnessRepository(deps.table).note(Blindness(component, market, code, reason, cure, deps.clock.now_ms()))
+
+
+@contextmanager
+def noting_blindness(deps: Dependencies, component: str, market: Market) -> Iterator[None]:
+    """Note the exchange's failure to answer a run's first question, and let it pass."""
+    try:
+        yield
+    except ExchangeError as exc:
+        refusal = refusal_of(market, exc) if isinstance(exc, HOST_REFUSES) else None
+        note_blind(deps, component, market, Asked({}, {"all": f"{exc.code}: {exc}"}, refusal))
+        raise
 
 
 def closed_at_ms(deps: Dependencies, market: Market, minute_ms: int) -> int:

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from shared.clock import iso_utc
+from shared.clock import iso_utc, parse_utc_ms
 from shared.detection.reading import Detector
 from shared.jobs.deps import Dependencies
+from shared.jobs.pool import REFUSALS
+from shared.storage.blindness import Blindness, BlindnessRepository
 
 _FEED_LIMIT_S = 10.0  # a heartbeat older than this, or twice its interval, is a feed without data
 _JOBS = {
@@ -17,6 +19,7 @@ _JOBS = {
     Detector.SECTOR_DIFFUSION: "sector",
     Detector.MARKET_WIDE: "sector",
 }
+_WHY = {"sector": "kline-bars"}  # whose trouble blinds it
 Row = dict[str, Any]
 
 
@@ -63,6 +66,7 @@ def _feed(state: str, reason: str, fields: Mapping[str, Any] | None = None, now_
 def detector_states(deps: Dependencies, components: Mapping[str, Row], feed: Row, alerts: Mapping[str, int]) -> Row:
     """Return each detector's `state` (`ok`, `learning`, `starting`, `silent`, `off`), its last run and its alerts."""
     settings = deps.settings
+    blind = BlindnessRepository(deps.table).all()
     enabled = {
         Detector.VOLUME_SPIKE: settings.volume_spike.enabled,
         Detector.TRADE_SPIKE: settings.trade_spike.enabled,
@@ -78,21 +82,29 @@ def detector_states(deps: Dependencies, components: Mapping[str, Row], feed: Row
         enabled[Detector.PUMP] = True
     found: Row = {}
     for detector, on in enabled.items():
-        row = _of_job(components, _JOBS[detector]) if detector in _JOBS else _of_feed(detector, feed)
+        row = _of_job(components, _JOBS[detector], blind) if detector in _JOBS else _of_feed(detector, feed)
         if not on:
             row |= {"state": "off", "reason": "switched off in the settings"}
         found[detector.value] = {**row, "alerts_24h": alerts.get(detector.value, 0)}
     return found
 
 
-def _of_job(components: Mapping[str, Row], name: str) -> Row:
+def _of_job(components: Mapping[str, Row], name: str, blind: Mapping[str, Blindness]) -> Row:
     row = components.get(name)
-    if row is None or row.get("last_beat") is None:
-        return {"state": "starting", "reason": "has not run yet", "last_run": None, "last_bar": None}
+    blind_now = blind.get(_WHY.get(name, name))
+    last_ms = None if row is None or row.get("last_beat") is None else parse_utc_ms(str(row["last_beat"]))
+    if blind_now is not None and last_ms is not None and blind_now.at_ms <= last_ms:
+        blind_now = None  # it is over
+    why = "" if blind_now is None else f"{blind_now.reason}: {blind_now.cure}" if blind_now.cure else blind_now.reason
+    if row is None or last_ms is None:
+        state = "silent" if blind_now is not None and blind_now.code in REFUSALS else "starting"
+        return {"state": state, "reason": why or "has not run yet", "last_run": None, "last_bar": None}
     fields = row.get("fields", {})
     state, reason = row["state"], ""
-    if state == "silent":
-        reason = f"no run for {row['age_s']:.0f} s"
+    if blind_now is not None and blind_now.code in REFUSALS:
+        state, reason = "silent", why
+    elif state == "silent":
+        reason = why or f"no run for {row['age_s']:.0f} s"
     elif fields.get("learning"):
         state, reason = "learning", f"{fields['learning']} of {fields.get('symbols', '?')} symbols lack history"
     elif fields.get("failed"):

@@ -9,13 +9,14 @@ from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.features import history_minutes
 from shared.errors import UnknownSymbol
 from shared.jobs import charts, universe
-from shared.jobs.common import bars_of, beat, closed_at_ms
+from shared.jobs.common import bars_of, beat, closed_at_ms, note_blind, noting_blindness
 from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, Dependencies
 from shared.jobs.pool import HOST_REFUSES, Asked, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
 from shared.storage.bars import BarRepository
 
+COMPONENT = "kline-bars"
 LOOK_BACK = 90  # minutes in which a hole of a single symbol is still asked for; fewer than 100 rows cost weight 1
 MAX_FILL = 480  # minutes that one run fills after an outage; fewer than 500 rows cost weight 2
 MAX_WEIGHT = 600  # of the exchange's 2,400 a minute; what a fill would need beyond it is left to a backfill
@@ -47,11 +48,12 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     if not deps.settings.sector.enabled:
         return KlineBarsReport(minute_ms, skipped="disabled")
     try:
-        exchange_now_ms = closed_at_ms(deps, Market.USDM, minute_ms)
-        symbols = universe.refresh(deps, minute_ms).symbols()
+        with noting_blindness(deps, COMPONENT, Market.USDM):
+            exchange_now_ms = closed_at_ms(deps, Market.USDM, minute_ms)
+            symbols = universe.refresh(deps, minute_ms).symbols()
     except HOST_REFUSES as exc:
         symbols = universe.universe_at(deps, minute_ms).symbols()
-        beat(deps, "kline-bars", {"minute_ms": minute_ms, "bars": 0, "failed": len(symbols)})
+        beat(deps, COMPONENT, {"minute_ms": minute_ms, "bars": 0, "failed": len(symbols)})
         failed = dict.fromkeys(symbols, exc.code)
         return KlineBarsReport(minute_ms, symbols=len(symbols), failed=failed, refused=refusal_text(Market.USDM, exc))
     bars = bars_of(deps)
@@ -89,7 +91,9 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         backfill_wanted=backfill_wanted,
         weight=sum(map(_weight, wanted.values())),
     )
-    beat(deps, "kline-bars", {"minute_ms": minute_ms, "bars": report.bars, "failed": len(asked.failed)})
+    beat(deps, COMPONENT, {"minute_ms": minute_ms, "bars": report.bars, "failed": len(asked.failed)})
+    if asked.failed and not asked.answers:
+        note_blind(deps, COMPONENT, Market.USDM, asked)
     if backfill_wanted:
         deps.emit(BACKFILL_WANTED, {"end_ms": minute_ms})
     newest = max((at_ms for at_ms in stored if at_ms <= minute_ms and stored[at_ms]), default=None)

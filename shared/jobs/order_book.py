@@ -8,7 +8,7 @@ from typing import Any
 
 from shared.detection.order_book import OrderBookReading, OrderBookRule, read_order_book
 from shared.detection.reading import Signal
-from shared.jobs.common import beat, readings_of, spot_symbols, tell
+from shared.jobs.common import beat, note_blind, readings_of, spot_symbols, tell
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import Asked, ask_each
 from shared.market.model import Market
@@ -16,7 +16,7 @@ from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.signals import decode_signal, encode_signal
 
 KIND = "order_book"
-_CHECKPOINT = "order-book"
+COMPONENT = _CHECKPOINT = "order-book"
 _ATTEMPTS = 5
 
 
@@ -62,6 +62,10 @@ def run(deps: Dependencies, *, scheduled_ms: int, deadline_s: float | None = Non
     asked = ask_each(
         symbols, ask, market=Market.SPOT, workers=deps.settings.exchange.max_connections, deadline_s=deadline_s
     )
+    rows = {symbol: reading.to_json() for symbol, reading in asked.answers.items()}
+    if rows:
+        # Before the decision: a run that dies in between asks again, behind it nobody would store them any more.
+        readings_of(deps).put(KIND, sample_ms, rows)
     for _ in range(_ATTEMPTS):
         decided, signals = _decide(deps, None if known is None else known.state, sample_ms, asked.answers)
         if checkpoints.put(_CHECKPOINT, decided, expected_version=0 if known is None else known.version):
@@ -91,17 +95,17 @@ def _decide(
 def _finish(
     deps: Dependencies, sample_ms: int, symbols: int, asked: Asked[OrderBookReading], signals: list[Signal]
 ) -> OrderBookReport:
-    rows = {symbol: reading.to_json() for symbol, reading in asked.answers.items()}
-    if rows:
-        readings_of(deps).put(KIND, sample_ms, rows)
+    rows = asked.answers
     told = tell(deps, signals)
     if rows or not symbols:  # samples without any answer are silence, whatever the reason
-        beat(deps, "order-book", {"minute_ms": sample_ms, "readings": len(rows), "failed": len(asked.failed)})
+        beat(deps, COMPONENT, {"minute_ms": sample_ms, "readings": len(rows), "failed": len(asked.failed)})
+    else:
+        note_blind(deps, COMPONENT, Market.SPOT, asked)
     return OrderBookReport(
         sample_ms=sample_ms,
         symbols=symbols,
         readings=len(rows),
-        no_data=sum(row["status"] == "no_data" for row in rows.values()),
+        no_data=sum(row.to_json()["status"] == "no_data" for row in rows.values()),
         signals=told.signals,
         alerts=told.alerts,
         held=told.held,

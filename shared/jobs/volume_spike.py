@@ -9,7 +9,17 @@ from dataclasses import dataclass, field
 from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.volume_spike import VolumeSpikeReading, read_volume_spike, volume_spike_signal
 from shared.errors import NotEnoughData
-from shared.jobs.common import Told, bars_of, beat, closed_at_ms, readings_of, spot_symbols, tell
+from shared.jobs.common import (
+    Told,
+    bars_of,
+    beat,
+    closed_at_ms,
+    note_blind,
+    noting_blindness,
+    readings_of,
+    spot_symbols,
+    tell,
+)
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
 from shared.market.bars import closed_bars, normalize_bars
@@ -17,6 +27,7 @@ from shared.market.model import Bar, Market
 from shared.storage.readings import ReadingRepository, Rows
 
 KIND = "volume_spike"
+COMPONENT = "volume-spike"
 CATCH_UP = 10  # minutes; what lies further back is history, no news
 RARITY_HOURS = 168  # one week of bars at the same phase of the hour: 168 small reads a minute, a month would be 720
 
@@ -48,7 +59,8 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         return VolumeSpikeReport(minute_ms, skipped="disabled")
     symbols = spot_symbols(deps, minute_ms)
     try:
-        exchange_now_ms = closed_at_ms(deps, Market.SPOT, minute_ms)
+        with noting_blindness(deps, COMPONENT, Market.SPOT):
+            exchange_now_ms = closed_at_ms(deps, Market.SPOT, minute_ms)
     except HOST_REFUSES as exc:
         failed = dict.fromkeys(symbols, exc.code)
         refused = refusal_text(Market.SPOT, exc)
@@ -99,7 +111,9 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
         caught_up=sum(len(made) for at_ms, made in made_by_minute.items() if at_ms != minute_ms),
     )
     if rows or not symbols:  # minutes without any answer are silence, whatever the reason
-        beat(deps, "volume-spike", {"minute_ms": minute_ms, "readings": len(rows), "failed": len(asked.failed)})
+        beat(deps, COMPONENT, {"minute_ms": minute_ms, "readings": len(rows), "failed": len(asked.failed)})
+    else:
+        note_blind(deps, COMPONENT, Market.SPOT, asked)
     return report
 
 

@@ -1,4 +1,4 @@
-"""Notice silence: one `system` signal when a component stops, one when it is back."""
+"""Notice silence and its reason: one `system` signal when a component stops or the exchange refuses, one at its end."""
 
 from __future__ import annotations
 
@@ -10,9 +10,11 @@ from shared.clock import MINUTE_MS, floor_minute_ms, iso_utc
 from shared.detection.reading import Detector, Direction, Signal
 from shared.jobs.common import bars_of, beat, tell
 from shared.jobs.deps import Dependencies
+from shared.jobs.pool import REFUSALS
 from shared.jobs.troubles import count_dead_letters, judge, recent_errors
 from shared.market.model import Market
 from shared.settings import Settings
+from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.failures import FailureRepository
 from shared.storage.heartbeats import HeartbeatRepository
@@ -24,15 +26,22 @@ _ATTEMPTS = 5
 _JOB_LIMIT_MS = 3 * MINUTE_MS
 _BARS_LIMIT_MS = 5 * MINUTE_MS
 STORED_BARS = "stored-bars"
+_WHY = {STORED_BARS: "kline-bars", "sector": "kline-bars"}  # who says why, where it is not the component itself
 
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """A component that should give a sign of life at least every `limit_ms`, and what to look at when it does not."""
+    """A component that should give a sign of life at least every `limit_ms`, and what to look at when it does not.
+
+    `rest` says that it lives on the exchange's REST side, `data` that its sign of life proves that data came.
+    """
 
     name: str
     limit_ms: int
     cure: str
+    market: Market = Market.SPOT
+    rest: bool = True
+    data: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +75,16 @@ def watched(settings: Settings) -> list[Watched]:
     if settings.order_book.enabled:
         found.append(Watched("order-book", max(_JOB_LIMIT_MS, 3000 * settings.order_book.interval_seconds), job))
     if settings.sector.enabled:
+        chain = "see whether bars are stored, then at the logs of features and sector"
         found += [
-            Watched("kline-bars", _JOB_LIMIT_MS, job),
-            Watched(STORED_BARS, _BARS_LIMIT_MS, exchange),
-            Watched("sector", _BARS_LIMIT_MS, "see whether bars are stored, then at the logs of features and sector"),
+            Watched("kline-bars", _JOB_LIMIT_MS, job, Market.USDM, data=False),
+            Watched(STORED_BARS, _BARS_LIMIT_MS, exchange, Market.USDM),
+            Watched("sector", _BARS_LIMIT_MS, chain, Market.USDM, data=False),
         ]
     if settings.trade_spike.enabled or settings.window_anomaly.enabled:
         limit_ms = max(_JOB_LIMIT_MS, round(4000 * settings.streamer.heartbeat_seconds))
-        found.append(Watched("streamer", limit_ms, "look at the streamer's log; it starts again when stopped"))
+        cure = "look at the streamer's log; it starts again when stopped"
+        found.append(Watched("streamer", limit_ms, cure, rest=False))
     return found
 
 
@@ -86,6 +97,7 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
     components = watched(deps.settings)
     beats = HeartbeatRepository(deps.table).all()
     seen = _signs_of_life(deps, beats)
+    blind = BlindnessRepository(deps.table).all()
     data_age_s = _data_age_s(beats, scheduled_ms)
     errors = recent_errors(FailureRepository(deps.table), scheduled_ms)
     dead_letters = count_dead_letters(deps.dead_letters)
@@ -98,7 +110,7 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
         if int(state["last_ms"]) > scheduled_ms:
             return WatchdogReport(scheduled_ms, skipped="late: a newer run has looked already")
         before = [decode_signal(packed) for packed in state["signals"]]
-        after, began, recovered = _judge(state, components, seen, scheduled_ms)
+        after, began, recovered = _judge(state, components, seen, blind, scheduled_ms)
         if checkpoints.put(_CHECKPOINT, after, expected_version=0 if known is None else known.version):
             fresh = [decode_signal(packed) for packed in after["signals"]]
             tell(deps, before)
@@ -143,57 +155,109 @@ def _signs_of_life(deps: Dependencies, beats: Mapping[str, Item]) -> dict[str, i
 
 
 def _judge(
-    state: Mapping[str, Any], components: list[Watched], seen: Mapping[str, int], now_ms: int
+    state: Mapping[str, Any],
+    components: list[Watched],
+    seen: Mapping[str, int],
+    blind: Mapping[str, Blindness],
+    now_ms: int,
 ) -> tuple[dict[str, Any], list[str], list[str]]:
-    """Return the next state, and the names that went down and came back."""
+    """Return the next state, and the names that went down and came back.
+
+    A host that refuses us blinds everything that lives on it: that is one trouble of its own (`exchange-spot`), told
+    with its reason as soon as it is noted, and the silence that follows from it is not told beside it.
+    """
     # After a pause of our own (a night's sleep of the laptop) everyone gets a fresh start, or all would be "silent".
     paused = now_ms - int(state["last_ms"]) > _JOB_LIMIT_MS
     since_ms = now_ms if paused else int(state["since_ms"])
     down: dict[str, int] = dict(state["down"])
-    began, recovered, signals = [], [], []
+    excused: dict[str, int] = dict(state.get("excused", {}))
+    began: list[str] = []
+    recovered: list[str] = []
+    signals: list[Signal] = []
+
+    def change(what: Watched, direction: Direction, from_ms: int, why: Blindness | None = None) -> None:
+        (began if direction is Direction.DOWN else recovered).append(what.name)
+        signals.append(_signal(what, direction, now_ms, from_ms, why))
+
+    hosts = [_host(market) for market in dict.fromkeys(one.market for one in components if one.rest)]
+    for host in hosts:
+        members = [one for one in components if one.rest and one.market is host.market]
+        data_ms = max((seen.get(one.name, 0) for one in members if one.data), default=0)
+        noted = [blind[one.name] for one in members if one.name in blind]
+        refusals = [one for one in noted if one.code in REFUSALS and now_ms - one.at_ms <= _JOB_LIMIT_MS]
+        newest = max(refusals, key=lambda one: one.at_ms, default=None)
+        if host.name in down and data_ms > down[host.name]:
+            change(host, Direction.UP, down.pop(host.name))
+        elif host.name not in down and newest is not None and newest.at_ms > data_ms:
+            down[host.name] = newest.at_ms
+            change(host, Direction.DOWN, newest.at_ms, newest)
+        if host.name in down:
+            excused[host.market.value] = now_ms
     for component in components:
-        alive_ms = max(seen.get(component.name, 0), since_ms)
-        silent = now_ms - alive_ms > component.limit_ms
-        if silent and component.name not in down:
-            down[component.name] = alive_ms
-            began.append(component.name)
-            signals.append(_signal(component, Direction.DOWN, now_ms, alive_ms))
-        elif component.name in down and now_ms - seen.get(component.name, 0) <= component.limit_ms:
-            signals.append(_signal(component, Direction.UP, now_ms, down.pop(component.name)))
-            recovered.append(component.name)
-    names = {component.name for component in components}
+        name = component.name
+        pardon_ms = excused.get(component.market.value, 0) if component.rest else 0
+        alive_ms = max(seen.get(name, 0), since_ms, pardon_ms)
+        why = blind.get(_WHY.get(name, name))
+        told = why is not None and why.at_ms > max(seen.get(name, 0), since_ms - 1)
+        refused = told and why is not None and why.code in REFUSALS and not component.rest
+        if name not in down and (now_ms - alive_ms > component.limit_ms or refused):
+            down[name] = alive_ms
+            change(component, Direction.DOWN, alive_ms, why if told else None)
+        elif name in down and now_ms - seen.get(name, 0) <= component.limit_ms and seen.get(name, 0) > down[name]:
+            change(component, Direction.UP, down.pop(name))
+    names = {one.name for one in (*components, *hosts)}
     after = {
         "last_ms": now_ms,
         "since_ms": since_ms,
         "down": {name: at_ms for name, at_ms in down.items() if name in names},
+        "excused": excused,
         "signals": [encode_signal(signal) for signal in signals],
     }
     return after, began, recovered
 
 
-def _signal(component: Watched, direction: Direction, now_ms: int, silent_since_ms: int) -> Signal:
+def _host(market: Market) -> Watched:
+    return Watched(f"exchange-{market.value}", _JOB_LIMIT_MS, "", market)
+
+
+def _signal(
+    component: Watched, direction: Direction, now_ms: int, from_ms: int, why: Blindness | None = None
+) -> Signal:
     """DOWN is trouble, UP its end; the event is the minute in which it was noticed."""
-    up = direction is Direction.UP
-    text = (
-        f"{component.name} is back; it was silent since {iso_utc(silent_since_ms)}."
-        if up
-        else f"{component.name} has been silent since {iso_utc(silent_since_ms)}."
-    )
+    up, name, since, lasted_s = direction is Direction.UP, component.name, iso_utc(from_ms), (now_ms - from_ms) // 1000
+    refused = why is not None and why.code in REFUSALS
+    if up:
+        text = f"{name} is back after {_span(lasted_s)}; it was silent since {since}."
+    elif why is not None and refused:
+        text = f"{name} gives no data since {since}. {why.reason}."
+    elif why is not None:
+        text = f"{name} has been silent since {since}: {why.reason}."
+    else:
+        text = f"{name} has been silent since {since}."
     return Signal(
         detector=Detector.SYSTEM,
-        market=Market.USDM if component.name in ("kline-bars", STORED_BARS, "sector") else Market.SPOT,
-        symbol=component.name,
+        market=component.market,
+        symbol=name,
         event_ms=floor_minute_ms(now_ms),
         known_ms=now_ms,
         direction=direction,
         values={
-            "component": component.name,
-            "state": "recovered" if up else "silent",
-            "silent_since": iso_utc(silent_since_ms),
-            "silent_s": (now_ms - silent_since_ms) // 1000,
+            "component": name,
+            "state": "recovered" if up else "silent" if why is None else why.code,
+            "silent_since": since,
+            "silent_s": lasted_s,
+            "reason": why.reason if why is not None else "",
             "message": text,
-            "cure": "" if up else component.cure,
-            "severity": "info" if up else "warning",
+            "cure": "" if up else (why.cure if why is not None else "") or component.cure,
+            "severity": "info" if up else "critical" if refused else "warning",
         },
         thresholds={"limit_s": component.limit_ms // 1000},
     )
+
+
+def _span(seconds: int) -> str:
+    """Return a duration as people say it: `45 s`, `12 min`, `3 h 5 min`."""
+    minutes = round(seconds / 60)
+    if seconds < 120:
+        return f"{seconds} s"
+    return f"{minutes} min" if minutes < 120 else f"{minutes // 60} h {minutes % 60} min"

@@ -92,6 +92,8 @@ class DynamoTable:
                 request["Limit"] = remaining - len(found) + (after is not None)
             with self._translated():
                 answer = self._client.query(**request)
+            if "Items" not in answer:  # the SDK takes a body that it cannot parse for an empty answer
+                raise StorageUnavailable(f"table {self._name} answered with something unreadable: ask again")
             items = (from_attributes(item) for item in answer["Items"])
             found += [item for item in items if item["sk"] != after]
             if remaining is not None and len(found) >= remaining:
@@ -109,7 +111,9 @@ class DynamoTable:
                 asked = {self._name: {"Keys": left, "ConsistentRead": consistent}}
                 with self._translated():
                     answer = self._client.batch_get_item(RequestItems=asked)
-                for attributes in answer.get("Responses", {}).get(self._name, ()):
+                if "Responses" not in answer:
+                    raise StorageUnavailable(f"table {self._name} answered with something unreadable: ask again")
+                for attributes in answer["Responses"].get(self._name, ()):
                     item = from_attributes(attributes)
                     found[key_of(item)] = item
                 rest = answer.get("UnprocessedKeys", {}).get(self._name, {}).get("Keys", [])

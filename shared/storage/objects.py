@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from botocore.exceptions import BotoCoreError, ClientError
+from botocore.parsers import ResponseParserError
 
 from shared.errors import StorageMissing, StorageUnavailable
 from shared.storage.aws_errors import translate
@@ -113,6 +114,8 @@ class S3Objects:
             self._client.put_object(Bucket=self._bucket, Key=key, Body=data)
         except (ClientError, BotoCoreError) as exc:
             raise translate(exc, f"bucket {self._bucket}") from exc
+        except ResponseParserError as exc:  # it belongs to neither family
+            raise StorageUnavailable(f"bucket {self._bucket} answered with something unreadable: ask again") from exc
 
     def get(self, name: str) -> bytes | None:
         key = self._prefix + checked_name(name)

@@ -99,6 +99,15 @@ def heartbeat_key(component: str) -> Key:
     return heartbeats_partition(), word(component)
 
 
+def blindness_partition() -> str:
+    """One item per component that was without data: why."""
+    return "BLINDNESS"
+
+
+def blindness_key(component: str) -> Key:
+    return blindness_partition(), word(component)
+
+
 def not_before_key(host: str) -> Key:
     """The instant before which an exchange's host must not be called."""
     return "NOT_BEFORE", word(host)

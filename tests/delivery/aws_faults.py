@@ -1,109 +1,75 @@
-"""Faults on single AWS calls, injected at botocore's hooks over the emulator.
+"""Faults on single AWS calls, at botocore's `before-send` hook in front of an AWS in memory.
 
-botocore calls *every* `before-send` handler, so an answer of ours does not stop the emulator from carrying the write
-out. Hence three kinds: refused (the emulator is switched off for the call), lost before (raise before it), lost after
-(let it run, then raise). Handlers of a service run before the generic ones, where the emulator and our last one are.
+Whoever answers there keeps the request from the network, so one hook does all: refuse without carrying out, fail before
+it, fail after it, or let the process die at either moment.
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from io import BytesIO
 from typing import Any
 
 from botocore.awsrequest import AWSResponse
 from botocore.exceptions import ConnectionClosedError
-from moto.core.models import botocore_stubber
+from small_aws import SmallAws, error_answer, plain_answer
 
 KINDS = ("refused", "lost before", "lost after", "500", "throttled", "garbage", "kill before", "kill after")
+_ERRORS = {
+    "refused": (400, "AccessDeniedException"),
+    "500": (500, "InternalServerError"),
+    "throttled": (400, "ThrottlingException"),
+}
 
 
 class Killed(BaseException):
     """The process died here."""
 
 
-class _Raw(BytesIO):
-    def stream(self, **_: Any) -> Any:
-        contents = self.read()
-        while contents:
-            yield contents
-            contents = self.read()
-
-
 class Faults:
     """Number the calls of its clients; at call `at` do what `kind` says, or run `instead` and go on."""
 
-    def __init__(self) -> None:
-        self.armed = False
-        self.calls = 0
-        self.at = -1
-        self.kind = ""
-        self.instead: Callable[[], None] | None = None
-        self.operations: list[str] = []
-        self._hit = self._off = False
+    def __init__(self, aws: SmallAws | None = None) -> None:
+        self.aws = aws or SmallAws()
+        self.disarm()
+        self.arm()
+        self.disarm()
 
-    def attach(self, client: Any, service: str) -> Any:
-        client.meta.events.register_first(f"before-send.{service}", self._before)
-        client.meta.events.register_last("before-send", self._after)
+    def attach(self, client: Any) -> Any:
+        client.meta.events.register("before-send", self._answer)
         return client
 
     def arm(self, at: int = -1, kind: str = "", instead: Callable[[], None] | None = None) -> Faults:
         self.armed, self.calls, self.at, self.kind, self.instead = True, 0, at, kind, instead
-        self.operations, self._hit, self._off = [], False, False
+        self.operations: list[str] = []
         return self
 
     def disarm(self) -> None:
         self.armed = False
-        botocore_stubber.enabled = True
 
-    def _before(self, request: Any, event_name: str, **_: Any) -> AWSResponse | None:
-        self._hit = False
+    def _answer(self, request: Any, event_name: str, **_: Any) -> AWSResponse:
         if not self.armed:
-            return None
+            return self.aws.answer(request, event_name)
         number, self.calls = self.calls, self.calls + 1
         self.operations.append(event_name.rsplit(".", 1)[-1])
         if number != self.at:
-            return None
-        self._hit = True
+            return self.aws.answer(request, event_name)
         if self.instead is not None:
             self.armed = False
             self.instead()
             self.armed = True
-            return None
+            return self.aws.answer(request, event_name)
+        if self.kind in _ERRORS:
+            return error_answer(request, event_name, *_ERRORS[self.kind])
+        if self.kind == "garbage":
+            xml = ".sns." in event_name or ".s3." in event_name
+            return plain_answer(request, 200, b"<half an ans" if xml else b'{"half an ans')
         if self.kind == "lost before":
             raise ConnectionClosedError(endpoint_url=request.url)
         if self.kind == "kill before":
             raise Killed
-        if self.kind in ("lost after", "kill after"):
-            return None
-        botocore_stubber.enabled, self._off = False, True
-        return _answer(request, self.kind, event_name)
-
-    def _after(self, request: Any, **_: Any) -> None:
-        if self._off:
-            botocore_stubber.enabled, self._off = True, False
-        hit, self._hit = self._hit, False
-        if hit and self.kind == "lost after":
+        answer = self.aws.answer(request, event_name)
+        if self.kind == "lost after":
             raise ConnectionClosedError(endpoint_url=request.url)
-        if hit and self.kind == "kill after":
+        if self.kind == "kill after":
             raise Killed
-
-
-def _answer(request: Any, kind: str, event_name: str) -> AWSResponse:
-    status, code = {
-        "refused": (400, "AccessDeniedException"),
-        "500": (500, "InternalServerError"),
-        "throttled": (400, "ThrottlingException"),
-        "garbage": (200, ""),
-    }[kind]
-    if kind == "garbage":
-        body = b'{"half an ans' if ".dynamodb." in event_name else b"<half an ans"
-    elif ".dynamodb." in event_name:
-        body = json.dumps({"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "no"}).encode()
-    else:
-        body = (
-            "<ErrorResponse><Error><Type>Sender</Type>"
-            f"<Code>{code}</Code><Message>no</Message></Error><RequestId>1</RequestId></ErrorResponse>"
-        ).encode()
-    return AWSResponse(request.url, status, {"Content-Type": "application/x-amz-json-1.0"}, _Raw(body))
+        return answer

@@ -10,7 +10,8 @@ import pytest
 
 from local.telegram import FakeTelegram
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "unit" / "alerts"))
+_UNIT = Path(__file__).resolve().parents[1] / "unit"
+sys.path[:0] = [str(_UNIT / "alerts"), str(_UNIT / "jobs")]
 
 
 @pytest.fixture

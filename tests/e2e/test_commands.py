@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -125,6 +126,10 @@ def test_backfill_then_report_status_and_mutes(configured: Path, capsys: pytest.
     first = json.loads(out)
     assert first["complete"] is True
     assert first["bars"] >= 2 * 60 * 4  # the four futures symbols of the default sector
+    said = err.splitlines()
+    assert re.fullmatch(rf"\d+ pages of 1-minute bars, about {first['expected_s']} s", said[0])
+    shown = [json.loads(line)["percent"] for line in said if '"progress"' in line]
+    assert (shown[0], shown[-1]) == (0, 100)
     again = json.loads(run(capsys, "backfill", "--hours", "2", "--json")[1])
     assert again["bars"] < first["bars"] / 10  # idempotent: only what closed meanwhile
 

@@ -22,19 +22,6 @@ from tests.streamer.streams import settings, trades
 from tests.streamer.test_service import FakeAlerts, ServedFeed, wait_until
 
 
-def test_f407_a_kill_in_the_middle(tmp_path: Path) -> None:
-    assert rows.f407_kill(tmp_path)
-
-
-def test_f408_the_owner_sleeps_through_its_lease() -> None:
-    assert rows.f408_paused()
-
-
-@pytest.mark.slow
-def test_f409_f410_two_streamers_and_a_take_over() -> None:
-    assert rows.f409_two()  # no clock but each one's own monotonic one is read: F410's wrong wall clocks change nothing
-
-
 def test_f411_a_spoilt_model_is_learnt_anew_and_never_unpickled() -> None:
     stream = trades(1500, seed=3)
     session = Session(settings(), stream[0].market, ("BTCUSDT",))
@@ -98,7 +85,7 @@ def _no_lease(patch: pytest.MonkeyPatch) -> None:
         with self._lock:
             from shared.storage.lease import Lease
 
-            self._lease, self._renewed_s = found or Lease(self._name, self._owner, 1, 1, 1), self._now_s()
+            self._lease, self.renewed_s = found or Lease(self._name, self._owner, 1, 1, 1), self._now_s()
         return True
 
     patch.setattr(Ownership, "acquire", acquire)
@@ -119,13 +106,13 @@ def _no_watchdog(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Watchdog, "look", lambda self, counts, now_s: None)
 
 
-GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., bool]]] = {
-    "dedupe": (_no_dedupe, rows.f110_repeats),
-    "gap fill": (_no_gap_fill, rows.f112_gap),
-    "checkpoint order": (_checkpoint_one_too_far, rows.f407_kill),
-    "lease": (_no_lease, rows.f409_two),
-    "fencing": (_no_fencing, rows.f408_paused),
-    "watchdog": (_no_watchdog, rows.f105_silence),
+GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[[Path], bool]]] = {
+    "F110 dedupe": (_no_dedupe, lambda folder: rows.f110_repeats()),
+    "F112 gap fill": (_no_gap_fill, lambda folder: rows.f112_gap()),
+    "F407 checkpoint order": (_checkpoint_one_too_far, rows.f407_kill),
+    "F409 lease": (_no_lease, lambda folder: rows.f409_two()),
+    "F408 fencing": (_no_fencing, lambda folder: rows.f408_paused()),
+    "F105 watchdog": (_no_watchdog, lambda folder: rows.f105_silence()),
 }
 
 
@@ -134,15 +121,16 @@ GUARDS: dict[str, tuple[Callable[[pytest.MonkeyPatch], None], Callable[..., bool
 def test_without_its_guard_the_row_is_red(name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     remove, row = GUARDS[name]
     remove(monkeypatch)
-    arguments = (tmp_path,) if row is rows.f407_kill else ()
     try:
-        well = row(*arguments)
+        well = row(tmp_path)
     except AssertionError:
         well = False  # it never came to its end
+    print(f"{name}: removed, {'not caught' if well else 'caught'}")
     assert not well, f"nothing watches over the {name}"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["dedupe", "gap fill", "watchdog"])
-def test_with_its_guard_the_row_is_green(name: str) -> None:
-    assert GUARDS[name][1]()
+@pytest.mark.parametrize("name", GUARDS)
+def test_with_its_guard_the_same_row_is_green(name: str, tmp_path: Path) -> None:
+    """F105, F110, F112, F407, F408 and F409 themselves."""
+    assert GUARDS[name][1](tmp_path)

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import importlib.util
 import random
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterable
@@ -309,7 +313,16 @@ def test_f113_a_new_numbering_goes_on() -> None:
     assert status["rejected"] == {"new_numbering": 2}
 
 
-_BROKEN = [b'{"stream":"btcusdt@trade","data":{"e":"tra', b"[]", b"null", b"\xff\xfe\x00binary", b"[" * 5000, b"{}"]
+_BROKEN = [
+    b'{"stream":"btcusdt@trade","data":{"e":"tra',
+    b"[]",
+    b"null",
+    b"\xff\xfe\x00binary",
+    b"[" * 5000,
+    b"{}",
+    b'{"e":"trade","x":"' + b"x" * 2_000_000 + b'"}',
+    gzip.compress(bytes(20_000_000)),  # nobody unpacks it
+]
 
 
 def test_f114_broken_messages_are_counted_and_stop_nothing() -> None:
@@ -327,6 +340,16 @@ def test_f114_broken_messages_are_counted_and_stop_nothing() -> None:
     assert verdict.clean, verdict
     assert sum(status["rejected"].values()) == exchange.injected
     assert (status["reconnects"], status["internal_errors"]) == (0, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("atheris"), reason="atheris is not installed (Linux: group fuzz)")
+def test_f114_mutated_messages_crash_nothing() -> None:
+    """A short run; a million are run before a release (docs/reliability.md)."""
+    words = [sys.executable, "-m", "benchmarks.fuzz", "--runs", "20000"]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    figure(runs=20_000, crashes=0)
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The fixture `table`: the same tests on SQLite (memory and file), on moto, and on DynamoDB Local when asked for."""
+"""The fixture `table`: the same tests on SQLite, moto, the sweeps' own AWS, and on DynamoDB Local when asked for."""
 
 from __future__ import annotations
 
@@ -17,9 +17,12 @@ from shared.storage.dynamodb import DynamoTable
 from shared.storage.sqlite import SqliteTable
 from shared.storage.table import Table
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "delivery"))
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
 import dynamodb_local
+from aws_faults import Faults
+from small_aws import SmallAws
 
 _names = itertools.count()
 
@@ -29,7 +32,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "table" not in metafunc.fixturenames:
         return
     chosen = str(metafunc.config.option.markexpr)
-    kinds: list[Any] = ["memory", "file", "moto"]
+    kinds: list[Any] = ["memory", "file", "moto", "small_aws"]
     if "dynamodb_local" in chosen and "not dynamodb_local" not in chosen:
         kinds.append(pytest.param("dynamodb_local", marks=pytest.mark.dynamodb_local))
     metafunc.parametrize("table", kinds, indirect=True)
@@ -43,6 +46,8 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
         with mock_aws():
             client = request.getfixturevalue("moto_client")
             yield DynamoTable(client, create_table(client), sleep=lambda _: None)
+    elif kind == "small_aws":  # what the sweeps of the delivery tests stand on must be as good as the others
+        yield DynamoTable(request.getfixturevalue("small_aws_client"), "small", sleep=lambda _: None)
     elif kind == "dynamodb_local":
         client = request.getfixturevalue("dynamodb_local_client")
         name = create_table(client)
@@ -58,6 +63,12 @@ def table(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Table]:
 def moto_client() -> Any:
     """One client for all tests, for it takes long to make; it answers only inside `mock_aws`."""
     return boto3.client("dynamodb", region_name="eu-central-1")
+
+
+@pytest.fixture
+def small_aws_client() -> Any:
+    client = boto3.client("dynamodb", region_name="eu-central-1")
+    return Faults(SmallAws(tables={"small": {}})).attach(client)
 
 
 @pytest.fixture(scope="session")

@@ -52,6 +52,20 @@ def test_orders_are_summed_by_symbol_and_minute_and_quiet_minutes_are_stored_too
     assert (sums.orders, sums.minutes) == (3, 2)
 
 
+def test_f117_an_order_from_the_future_moves_no_minute() -> None:
+    """Found by fuzzing: one order of the year 2089 made it go through 33 million minutes."""
+    stored: dict[int, Any] = {}
+    sums = LiquidationSums(lambda minute, rows: stored.__setitem__(minute, rows))
+    sums.receive_many(beating(START_MS - 5_000, START_MS), START_MS)
+    far = order(START_MS + 1_000).replace(f'"T":{START_MS + 1_000}'.encode(), b'"T":3760000000000')
+    assert b"3760000000000" in far
+    sums.receive_many([far, pulse(3_760_000_000_000)], START_MS + 1_050)
+    assert (sums.orders, stored) == (0, {})
+    assert sums.heard_ms < START_MS
+    sums.receive_many(beating(START_MS + 2_000, START_MS + 70_000), START_MS + 70_050)
+    assert list(stored) == [START_MS]
+
+
 def test_a_minute_that_was_not_wholly_listened_to_is_unknown() -> None:
     stored: dict[int, Any] = {}
     sums = LiquidationSums(lambda minute, rows: stored.__setitem__(minute, rows))

@@ -52,7 +52,9 @@ class QueueChannel:
             answer = self.client.send_message(QueueUrl=self.queue_url, MessageBody=msgspec.json.encode(body).decode())
         except (ClientError, BotoCoreError, ResponseParserError) as exc:
             raise DeliveryError(f"the queue of {self.name} did not take the alert: {type(exc).__name__}") from exc
-        return str(answer.get("MessageId", ""))
+        if not answer.get("MessageId"):  # the SDK takes a body that it cannot parse for an empty answer
+            raise DeliveryError(f"the queue of {self.name} gave no usable answer")
+        return str(answer["MessageId"])
 
 
 def unpack(text: str) -> Alert | Digest:

@@ -161,14 +161,14 @@ class StreamParser(FollowedTrades):
             return [self._ignore(kind) if isinstance(kind, str) else self._malformed("event type", data)]
         payload = wire.fields.decode(data)
         if kind == "forceOrder":
-            return self._liquidation(payload, data)
+            return self._liquidation(payload, data, recv_ms)
         symbol = payload.get("s")
         if not wire.is_symbol(symbol):
             return [self._malformed(f"{kind}: symbol", data)]
         if kind == "kline":
             return self._kline(payload, data, recv_ms)
         if kind == "markPriceUpdate":
-            return self._take(kind, messages.mark_price(payload), data)
+            return self._take(kind, self._now(messages.mark_price(payload), payload, recv_ms), data)
         if any(word in stream for word in _PARTIAL):
             return self._book(str(symbol), payload, data, recv_ms)
         return self._depth(str(symbol), payload, data)
@@ -231,13 +231,20 @@ class StreamParser(FollowedTrades):
             update = "future"
         return self._take("kline", update, data)
 
-    def _liquidation(self, payload: dict[str, Any], data: bytes | str) -> list[StreamEvent]:
+    def _now(self, event: Any, payload: dict[str, Any], recv_ms: int) -> Any:
+        """Return an event, or the word for what is wrong with its time."""
+        if not isinstance(event, str) and self._is_future(event.event_ms, recv_ms, wire.time_ms(payload.get("E"))):
+            return "future"
+        return event
+
+    def _liquidation(self, payload: dict[str, Any], data: bytes | str, recv_ms: int) -> list[StreamEvent]:
         order = payload.get("o")
         if not isinstance(order, dict) or not wire.is_symbol(order.get("s")):
             return [self._malformed("forceOrder: order", data)]
         if order.get("st") == 2 or wire.is_coin_margined(order["s"]):
             return [self._ignore("coin-margined")]
-        return self._take("forceOrder", messages.liquidation(order, payload.get("E")), data)
+        found = self._now(messages.liquidation(order, payload.get("E")), payload, recv_ms)
+        return self._take("forceOrder", found, data)
 
     def _book(self, symbol: str, payload: dict[str, Any], data: bytes | str, recv_ms: int) -> list[StreamEvent]:
         book = messages.order_book(self.market, symbol, payload, recv_ms)

@@ -160,6 +160,19 @@ def test_a_backfill_beside_the_jobs_leaves_them_their_weight_and_says_how_long_i
     assert world.clock.now_ms() >= BEGIN + 120_000
 
 
+@pytest.mark.parametrize(("second", "least", "most"), [(1, 60, 75), (30, 31, 46)])
+def test_the_time_of_500_symbols_is_the_rest_of_this_minute_and_a_part_of_the_next(
+    second: int, least: int, most: int
+) -> None:
+    """1,500 pages weigh 2,505; one minute allows 1,920."""
+    world = FakeWorld(settings=WHOLE)
+    world.market.listed = [listing("BTCUSDT"), *(listing(f"C{number:03d}USDT") for number in range(500))]
+    world.clock.set(BEGIN + second * 1_000)
+    report = backfill.run(world.deps, end_ms=BEGIN, hours=17, markets=(Market.USDM,), deadline_s=0.0)
+    assert not report.complete
+    assert least <= report.expected_s <= most
+
+
 def test_charts_hold_finished_hours_and_minutes_the_rest() -> None:
     world = make_world()
     for minute in range(66):
