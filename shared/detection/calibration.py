@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_left, insort
-from collections import deque
 from collections.abc import Iterable, Mapping
 from math import exp, isfinite, log
 from typing import Any
@@ -12,27 +12,25 @@ from shared.detection.robust import robust_z
 
 
 class _Trail:
-    """The newest `capacity` values, in order of arrival and sorted."""
+    """The newest `capacity` values, in order of arrival and sorted; packed, for a whole market keeps 1.5 million."""
 
     def __init__(self, capacity: int) -> None:
         if capacity < 1:
             raise ValueError("capacity must be at least 1")
         self.capacity = capacity
-        self.arrived: deque[float] = deque()
-        self.ordered: list[float] = []
+        self.arrived, self.ordered = array("d"), array("d")
 
     def learn(self, value: float) -> None:
         if not isfinite(value):
             return
         if len(self.arrived) == self.capacity:
-            oldest = self.arrived.popleft()
+            oldest = self.arrived.pop(0)
             del self.ordered[bisect_left(self.ordered, oldest)]
         self.arrived.append(value)
         insort(self.ordered, value)
 
     def replace(self, values: Iterable[float]) -> None:
-        self.arrived.clear()
-        self.ordered.clear()
+        self.arrived, self.ordered = array("d"), array("d")
         for value in values:
             self.learn(float(value))
 

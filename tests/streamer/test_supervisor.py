@@ -105,7 +105,8 @@ def test_an_announced_end_opens_the_next_connection_first(make: Make) -> None:
     async def leaving(feed: Feed, client: ServerConnection, number: int) -> None:
         await client.send(str(number))
         if number == 1:
-            await asyncio.sleep(0.6)
+            await until(lambda: feed.clients == 2)
+            await asyncio.sleep(0.4)
             await client.close(1001)
         await client.wait_closed()
 
