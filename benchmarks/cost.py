@@ -205,7 +205,7 @@ def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -
     import importlib
 
     from shared.jobs.common import readings_of
-    from shared.jobs.volume_spike import KIND, RARITY_HOURS
+    from shared.jobs.volume_spike import CATCH_UP, KIND, RARITY_HOURS
     from shared.storage.sqlite import SqliteTable
 
     table, calls, emitted = MeteredTable(SqliteTable(":memory:")), Counter[str](), list[Any]()
@@ -226,7 +226,9 @@ def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -
         names, readings = settings.universe.spot_symbols, readings_of(deps)
         row = {"volume_current": 12.345, "ma20": 10.5, "ratio": 1.1757, "rarity": 0.31, "threshold": 2.0,
                "timestamp": iso_utc(first_ms), "spike": False, "status": "normal"}  # fmt: skip
-        for at_ms in known_ms:
+        cold_ms = [first_ms - MINUTE_MS - hours * HOUR_MS for hours in range(1, RARITY_HOURS + 1)]
+        before_ms = [first_ms - (1 + number) * MINUTE_MS for number in range(1, CATCH_UP + 1)]  # nothing was missed
+        for at_ms in {*known_ms, *cold_ms, *before_ms}:
             shares = {name: row | {"symbol": name, "ratio": round(random.lognormvariate(0, 1), 4)} for name in names}
             readings.put(KIND, at_ms, shares)
         deps.warm.ratios.load(readings, KIND, names, known_ms)

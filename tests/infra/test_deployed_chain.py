@@ -174,9 +174,10 @@ def test_the_streamer_acts_within_its_own_rights(world: tuple[Deployment, dict[s
         "TAPEWATCH_TRADE_SPIKE__ALERT_RECORD_HOURS": "0",
         "TAPEWATCH_ALERTS__TELEGRAM__COMMANDS": "false",  # their reader would live on beyond this test
     }
+    env = {**made.task_environment(), **over, **fast}  # read by the starter's role, not the task's
     made.calls.clear()
     with made.acting("streamer"):
-        service = production_service({**made.task_environment(), **over, **fast})
+        service = production_service(env)
         read_secret(TOKEN, "alerts.telegram.bot_token", region=REGION)  # what the commands' reader does first
         service.run_in_thread()
         ends_s = time.monotonic() + 60
