@@ -5,7 +5,8 @@
     python -m benchmarks.delivery --only kline --full    some handlers, one line for each kind of fault
 
 `lost` and `wrong` must be 0; `duplicates` may not exceed `allowed`: the faults between "accepted by the channel" and
-"noted as sent". `once` is the SDK without retries of its own, `shipped` with those that run on AWS.
+"noted as sent". `once` is the SDK without retries of its own, `shipped` with those that run on AWS. `forged` is what a
+garbled yes to a write cost where no retry could notice it (`once` only).
 """
 
 from __future__ import annotations
@@ -66,7 +67,8 @@ def main() -> int:
         print(sweeps.table(_summed(rows, lambda row: ("all", row.sdk, row.fault))))
     cases, lost, wrong = (sum(getattr(row, name) for row in rows) for name in ("cases", "lost", "wrong"))
     twice, allowed = sum(row.duplicates for row in rows), sum(row.allowed for row in rows)
-    print(f"cases {cases}, lost {lost}, wrong {wrong}, duplicates {twice} of {allowed} allowed")
+    forged = sum(row.forged for row in rows)
+    print(f"cases {cases}, lost {lost}, wrong {wrong}, duplicates {twice} of {allowed} allowed, forged {forged}")
     return 0 if all(row.good for row in rows) else 1
 
 
@@ -80,7 +82,7 @@ def _summed(rows: Iterable[Row], name: Callable[[Row], tuple[str, str, str]]) ->
     found: dict[tuple[str, str, str], Row] = {}
     for row in rows:
         total = found.setdefault(name(row), sweeps.Row(*name(row)))
-        for count in ("cases", "lost", "duplicates", "allowed", "wrong"):
+        for count in ("cases", "lost", "duplicates", "allowed", "wrong", "forged"):
             setattr(total, count, getattr(total, count) + getattr(row, count))
     return list(found.values())
 

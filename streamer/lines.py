@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from shared.errors import ExchangeError
 from shared.exchange.binance.endpoints import MAX_STREAMS, ConnectionPlan, plan_connections, stream_name
 from shared.market.model import Market
 from shared.settings import Settings
@@ -207,6 +208,11 @@ class Lines:
     @property
     def errors(self) -> tuple[str, ...]:
         return tuple(line.supervisor.error for line in self._lines if line.supervisor.error)
+
+    @property
+    def refusal(self) -> ExchangeError | None:
+        """Why a connection does not stand, where the exchange or the network said so."""
+        return next((line.supervisor.refusal for line in self._lines if line.supervisor.refusal), None)
 
     @property
     def reconnects(self) -> int:

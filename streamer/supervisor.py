@@ -98,6 +98,7 @@ class Supervisor:
         self._commanding: asyncio.Task[None] | None = None
         self.state = "connecting"
         self.error: str | None = None
+        self.refusal: ExchangeError | None = None  # the error itself
         self.connects = 0
         self.reconnects = 0
         self.renewals = 0
@@ -170,12 +171,12 @@ class Supervisor:
             except ExchangeError as exc:
                 await self._refused(exc)
                 continue
-            self.state, self.error = "live", None
+            self.state, self.error, self.refusal = "live", None, None
             self.connected.set()
             return connection
 
     async def _refused(self, exc: ExchangeError) -> None:
-        self.error = str(exc)
+        self.error, self.refusal = str(exc), exc
         self.state = "waiting"
         logger.warning("stream_refused", extra={"reason": self.error, "status": exc.status})
         if isinstance(exc, RestrictedLocation | Blocked):

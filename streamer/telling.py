@@ -6,6 +6,9 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from shared.clock import Clock
+from shared.errors import Blocked, RestrictedLocation
+from shared.market.model import Market
+from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.table import Table, Value
 from streamer.health import Health, judge
@@ -15,6 +18,10 @@ if TYPE_CHECKING:
     from streamer.service import StreamerService
 
 COMPONENT = "streamer"
+_CURES = {
+    RestrictedLocation.code: "set exchange.spot_ws_url to a host that answers here, or run from another region",
+    Blocked.code: "it is tried again in some minutes; if that does not help, use another address",
+}
 _LEARNING_TOLD = 20  # symbols named in a heartbeat
 
 
@@ -88,13 +95,14 @@ class Rate:
 
 
 class Heartbeat:
-    """Writes a beat if messages came since the last one: a feed without data goes stale by itself."""
+    """Writes a beat if messages came since the last one: a feed without data goes stale by itself, and says why."""
 
     def __init__(self, table: Table, clock: Clock, worker: Worker, every_s: float) -> None:
         self._heartbeats = HeartbeatRepository(table)
         self._clock = clock
         self._worker = worker
         self._every_ms = every_s * 1000
+        self._blindness = BlindnessRepository(table)
         self._beat_ms = 0
         self._messages = -1
 
@@ -102,6 +110,8 @@ class Heartbeat:
         session, now_ms = service.session, self._clock.now_ms()
         messages = session.messages + service.backlog.messages
         due = now_ms - self._beat_ms >= self._every_ms
+        if not final and due and messages == self._messages:
+            self._say_why(service, now_ms)
         if not final and (not due or messages == self._messages):
             return
         self._beat_ms, self._messages = now_ms, messages
@@ -122,3 +132,12 @@ class Heartbeat:
         }
         # `keep` is False: the next beat makes up for one that storage did not take.
         self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))
+
+    def _say_why(self, service: StreamerService, now_ms: int) -> None:
+        """Note what keeps the connections from standing; the watchdog tells it."""
+        refusal = service.lines.refusal
+        if refusal is None or not service.running or not service.owning:
+            return
+        self._beat_ms = now_ms
+        blind = Blindness(COMPONENT, Market.SPOT, refusal.code, str(refusal), _CURES.get(refusal.code, ""), now_ms)
+        self._worker.offer(Job("blindness", lambda: self._blindness.note(blind), keep=False))

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from shared.alerts.policy import HeldReason
 from shared.clock import MINUTE_MS, floor_minute_ms, iso_utc
 from shared.detection.reading import Detector, Direction, Signal
 from shared.jobs.common import bars_of, beat, tell
@@ -18,13 +19,14 @@ from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.failures import FailureRepository
 from shared.storage.heartbeats import HeartbeatRepository
-from shared.storage.signals import decode_signal, encode_signal
+from shared.storage.signals import SignalRepository, decode_signal, encode_signal
 from shared.storage.table import Item
 
 _CHECKPOINT = "watchdog"
 _ATTEMPTS = 5
 _JOB_LIMIT_MS = 3 * MINUTE_MS
 _BARS_LIMIT_MS = 5 * MINUTE_MS
+_CATCH_UP_MS = 2 * MINUTE_MS  # after a pause, until its summary: the runs that make up for it come first
 STORED_BARS = "stored-bars"
 _WHY = {STORED_BARS: "kline-bars", "sector": "kline-bars"}  # who says why, where it is not the component itself
 
@@ -111,6 +113,9 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
             return WatchdogReport(scheduled_ms, skipped="late: a newer run has looked already")
         before = [decode_signal(packed) for packed in state["signals"]]
         after, began, recovered = _judge(state, components, seen, blind, scheduled_ms)
+        summary = _catch_up(deps, after["pause"], scheduled_ms)
+        if summary is not None:
+            after |= {"pause": None, "signals": [*after["signals"], *map(encode_signal, summary)]}
         if checkpoints.put(_CHECKPOINT, after, expected_version=0 if known is None else known.version):
             fresh = [decode_signal(packed) for packed in after["signals"]]
             tell(deps, before)
@@ -211,9 +216,45 @@ def _judge(
         "since_ms": since_ms,
         "down": {name: at_ms for name, at_ms in down.items() if name in names},
         "excused": excused,
+        "pause": [int(state["last_ms"]), now_ms] if paused and state["last_ms"] else state.get("pause"),
         "signals": [encode_signal(signal) for signal in signals],
     }
     return after, began, recovered
+
+
+def _catch_up(deps: Dependencies, pause: list[int] | None, now_ms: int) -> list[Signal] | None:
+    """Sum up a pause of everything when the runs that make up for it are over; None: there is none, or not yet.
+
+    What became too old to be sent in it is in the feed only, and this one notice says so; without such, nobody is told.
+    """
+    if pause is None or now_ms - pause[1] < _CATCH_UP_MS:
+        return None
+    repository, late = SignalRepository(deps.table), 0
+    cursor: str | None = None
+    while True:
+        page, cursor = repository.range(since_ms=pause[0], until_ms=pause[1], limit=500, cursor=cursor)
+        late += sum(one.held_reason == HeldReason.TOO_LATE for one in page)
+        if cursor is None:
+            break
+    if not late:
+        return []
+    lasted_s = (pause[1] - pause[0]) // 1000
+    events = "1 event" if late == 1 else f"{late} events"
+    text = (
+        f"Nothing ran for {_span(lasted_s)} until {iso_utc(pause[1])}; {events} of that time came too late to be sent."
+    )
+    values = {
+        "component": "catch-up",
+        "state": "caught up",
+        "silent_since": iso_utc(pause[0]),
+        "silent_s": lasted_s,
+        "too_late": late,
+        "message": text,
+        "cure": "see them in the feed (`tapewatch alerts`, the page, the report)",
+        "severity": "info",
+    }
+    limits = {"limit_s": _JOB_LIMIT_MS // 1000}
+    return [Signal(Detector.SYSTEM, Market.SPOT, "catch-up", floor_minute_ms(now_ms), now_ms, values, limits)]
 
 
 def _host(market: Market) -> Watched:

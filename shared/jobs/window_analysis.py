@@ -14,6 +14,7 @@ from typing import Any, TextIO
 import numpy as np
 import numpy.typing as npt
 
+from shared.alerts.wording import table_field
 from shared.clock import HOUR_MS, MINUTE_MS, iso_utc
 
 Row = Mapping[str, Any]
@@ -117,7 +118,9 @@ def export_csv(rows: Sequence[Row], out: TextIO) -> None:
         stamp = iso_utc(row["end_ms"]).replace("T", " ").replace("Z", "")
         values = [row[name] for name in COLUMNS[1:6]]
         verdict = ["" if row.get(name) is None else row[name] for name in COLUMNS[6:]]
-        writer.writerow([stamp, *values, *verdict])
+        writer.writerow(
+            [table_field(value) if isinstance(value, str) else value for value in [stamp, *values, *verdict]]
+        )
 
 
 def _state(row: Row) -> str:

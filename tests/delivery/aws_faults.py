@@ -62,7 +62,9 @@ class Faults:
             return error_answer(request, event_name, *_ERRORS[self.kind])
         if self.kind == "garbage":
             xml = ".sns." in event_name or ".s3." in event_name
-            return plain_answer(request, 200, b"<half an ans" if xml else b'{"half an ans')
+            answer = plain_answer(request, 200, b"<half an ans" if xml else b'{"half an ans')
+            answer.headers["x-amz-crc32"] = "1"  # DynamoDB's checksum of what it did say; the others have none
+            return answer
         if self.kind == "lost before":
             raise ConnectionClosedError(endpoint_url=request.url)
         if self.kind == "kill before":

@@ -5,9 +5,11 @@ P7; F202, F203 (418, 403, 451 are told with their reason), F509 (flapping: at mo
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import pytest
 from fakes import START_MS, FakeWorld
 
@@ -18,8 +20,9 @@ from shared.jobs import kline_bars, order_book, volume_spike, watchdog
 from shared.jobs.common import beat
 from shared.jobs.health import health
 from shared.market.model import Market
-from shared.storage.blindness import Blindness, BlindnessRepository
-from shared.storage.heartbeats import HeartbeatRepository
+from shared.settings import StreamerSettings
+from shared.storage.blindness import BlindnessRepository
+from streamer.service import StreamerService
 
 BEGIN = START_MS + 4 * HOUR_MS
 BAN_END_MS = BEGIN + 40 * MINUTE_MS
@@ -144,19 +147,45 @@ def test_f509_a_host_that_refuses_every_other_minute_is_told_at_most_twice_an_ho
         print(f"\nF509 60 refusals in two hours: notices {[len(one) for one in hours]}")
 
 
-def test_a_streamer_that_is_refused_is_told_at_once_with_its_reason(world: FakeWorld) -> None:
-    minutes(world, 0, 2)
-    HeartbeatRepository(world.table).beat("streamer", BEGIN + MINUTE_MS, {})
-    world.clock.set(BEGIN + 2 * MINUTE_MS)
-    blind = Blindness("streamer", Market.SPOT, "restricted_location", "HTTP 451 at the handshake", "", BEGIN + 119_000)
-    BlindnessRepository(world.table).note(blind)
-    for minute in (2, 3):
-        world.clock.set(BEGIN + minute * MINUTE_MS + 20_000)
-        for name in ("sector", "volume-spike", "order-book"):
-            beat(world.deps, name, {})
-        watchdog.run(world.deps, scheduled_ms=world.clock.now_ms())
+@pytest.mark.parametrize(
+    ("error", "cure"),
+    [
+        (RestrictedLocation("not from here (451 on the stream)", status=451), "exchange.spot_ws_url"),
+        (Blocked("the firewall refused the stream (403)", status=403), "use another address"),
+    ],
+)
+def test_f203_a_refused_streamer_is_told_by_the_next_watchdog_with_its_reason(
+    world: FakeWorld, error: ExchangeError, cure: str
+) -> None:
+    """F118, P7: through the streamer itself, whose connections are refused, and the watchdog."""
+
+    async def refused(url: str, on_messages: object) -> Any:
+        raise error
+
+    settings = msgspec.structs.replace(world.settings, streamer=StreamerSettings(heartbeat_seconds=0.05))
+    others = [one.name for one in watchdog.watched(settings) if one.name != "streamer"]
+    watchdog.run(world.deps, scheduled_ms=world.clock.now_ms())
+    world.clock.advance(MINUTE_MS)
+    streamer = StreamerService(settings, world.market, world.deps.alerts, world.table, world.clock, connector=refused)
+    streamer.run_in_thread()
+    try:
+        for _ in range(400):
+            world.clock.advance(60)
+            if BlindnessRepository(world.table).all():
+                break
+            time.sleep(0.02)
+        for minute in (1, 2):
+            world.clock.set(START_MS + minute * MINUTE_MS + 59_000)
+            for name in others:
+                beat(world.deps, name, {})
+            watchdog.run(world.deps, scheduled_ms=world.clock.now_ms())
+    finally:
+        streamer.stop()
     assert told(world) == [("streamer", Direction.DOWN)]
-    assert "HTTP 451 at the handshake" in world.channel.sent[-1].text
+    (alert,) = world.channel.sent
+    assert str(error) in alert.text
+    assert cure in alert.text.partition("What to do:")[2]
+    assert alert.severity.value == "critical"
 
 
 def test_guard_without_the_reason_a_ban_is_mere_silence(world: FakeWorld, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import logging
+import re
 import xml.etree.ElementTree as ET
 from dataclasses import replace
 from html.parser import HTMLParser
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import pytest
@@ -22,10 +26,11 @@ from shared.alerts.channels.sns import attributes, digest_message, message, subj
 from shared.alerts.channels.telegram import alert_lines, keyboard
 from shared.alerts.digest import DigestKind, make_digest
 from shared.alerts.render import one_line
-from shared.alerts.wording import sanitize
+from shared.alerts.wording import sanitize, table_field
 from shared.commands.answers import HELP
 from shared.errors import ConfigurationError
 from shared.exchange.binance.endpoints import stream_url
+from shared.jobs.window_analysis import COLUMNS, export_csv
 from shared.market.model import Market
 from shared.pictures.chart import chart
 from shared.pictures.snapshot import Snapshot, SnapshotBar
@@ -158,11 +163,20 @@ def test_guard_no_escape_turns_red(monkeypatch):
         check_every_renderer("<b>", EVERY_KIND[2])
 
 
-def test_f702_a_table_field_that_a_spreadsheet_would_run_is_quoted():
-    """F702: nothing that Tapewatch writes as CSV holds outside text but through this."""
-    from shared.alerts.wording import table_field
-
-    for text in ("=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1", "\r=1"):
+def test_f702_what_a_spreadsheet_would_run_is_quoted_in_the_products_only_table():
+    """F702: the export of windows is the only CSV that is written; its numbers stay numbers."""
+    hostile = ["=cmd|' /C calc'!A0", "+1", "-1", "@SUM(1)", "\t=1", "\r=1"]
+    for text in hostile:
         assert table_field(text).startswith("'")
     assert table_field("BTCUSDT") == "BTCUSDT"
     assert table_field("测试币456") == "测试币456"
+    row = dict.fromkeys(COLUMNS, -1.5) | {"end_ms": NOON_MS}
+    out = io.StringIO()
+    export_csv([row | {COLUMNS[1]: text} for text in hostile], out)
+    read = list(csv.reader(io.StringIO(out.getvalue())))[1:]
+    assert [line[1][:1] for line in read] == ["'"] * len(hostile)
+    assert {line[2] for line in read} == {"-1.5"}
+    root = Path(__file__).resolve().parents[2]
+    sources = [path for room in ("shared", "functions", "streamer", "local") for path in (root / room).rglob("*.py")]
+    writers = [path.name for path in sources if re.search(r"csv\.(writer|DictWriter)\(", path.read_text())]
+    assert writers == ["window_analysis.py"]

@@ -26,9 +26,10 @@ from shared.jobs import watchdog
 from shared.jobs.common import beat
 from shared.jobs.deps import Dependencies
 from shared.market.model import Market
-from shared.settings import AlertSettings, Settings, UniverseSettings
+from shared.settings import AlertSettings, SectorSettings, Settings, UniverseSettings
 from shared.storage import alert_keys
 from shared.storage.alerts import AlertRepository
+from shared.storage.bars import BarRepository
 from shared.storage.codec import from_attributes, to_attributes
 from shared.storage.dynamodb import DynamoTable
 from shared.storage.mutes import MuteRepository
@@ -244,23 +245,43 @@ def test_f405_and_f403_minutes_out_of_order_never_shorten_a_cooldown():
     assert service.handle(initiator(NOON_MS + 63 * MINUTE_MS)).alert is not None
 
 
-def test_f406_after_half_an_hour_without_runs_at_most_one_notification_catches_up():
-    """F406: every minute spikes; all thirty runs come at once."""
-    world = World(START_MS + 10 * HOUR_MS, Settings(universe=UniverseSettings(spot_symbols=("ETHUSDT",))))
+def test_f406_after_half_an_hour_without_runs_one_summary_at_most(capsys):
+    """F406: every symbol spikes while nothing runs; then all thirty runs come at once.
+
+    What is too old is in the feed only, counted, and told in one summary; it is told once.
+    """
+    symbols = tuple(f"S{number}USDT" for number in range(12))
+    settings = Settings(universe=UniverseSettings(spot_symbols=symbols), sector=SectorSettings(enabled=False))
+    world = World(START_MS + 10 * HOUR_MS, settings)
     market = FakeMarketData(world.clock)
-    market.fill(Market.SPOT, "ETHUSDT", START_MS, START_MS + 11 * HOUR_MS)
-    for minute in range(30):
-        market.change(
-            Market.SPOT, "ETHUSDT", START_MS + 10 * HOUR_MS + minute * MINUTE_MS, volume=10.0 * 9 ** (minute % 3 + 1)
-        )
-    world.clock.set(START_MS + 10 * HOUR_MS + 30 * MINUTE_MS + 2_000)
+    for number, symbol in enumerate(symbols):
+        market.fill(Market.SPOT, symbol, START_MS, START_MS + 11 * HOUR_MS)
+        at_ms = START_MS + 10 * HOUR_MS + (2 + number) * MINUTE_MS
+        market.change(Market.SPOT, symbol, at_ms, volume=900.0)
     deps = Dependencies(world.settings, market, world.state, world.service(), world.clock)
-    signals = 0
+    watchdog.run(deps, scheduled_ms=world.clock.now_ms())
+    world.clock.set(START_MS + 10 * HOUR_MS + 30 * MINUTE_MS + 2_000)
+    signals, held = 0, 0
     for minute in range(30):
-        signals += volume_job.run(deps, minute_ms=START_MS + 10 * HOUR_MS + minute * MINUTE_MS).spikes
-    world.pass_minutes(3)
-    assert signals >= 5
-    assert world.pager.notifications <= 1
+        told = volume_job.run(deps, minute_ms=START_MS + 10 * HOUR_MS + minute * MINUTE_MS)
+        signals, held = signals + told.spikes, held + told.held.get("too_late", 0)
+    stored = BarRepository(world.state).have(
+        Market.SPOT, START_MS + 10 * HOUR_MS, START_MS + 10 * HOUR_MS + HOUR_MS // 2
+    )
+    assert len(stored) == 30
+    for _ in range(6):
+        for name in ("volume-spike", "order-book", "streamer"):
+            beat(deps, name, {})
+        watchdog.run(deps, scheduled_ms=world.clock.now_ms())
+        world.pass_minutes(1)
+    assert (signals, held) == (12, 12)
+    (summary,) = world.pager.got
+    assert world.pager.digests == []
+    assert (summary.symbol, summary.values["too_late"]) == ("catch-up", 12)
+    assert "Nothing ran for 30 min" in summary.text
+    assert "12 events of that time came too late to be sent" in summary.text
+    with capsys.disabled():
+        print(f"\nF406 30 minutes without a run, 12 events: notices 1, bars {len(stored)} of 30, too_late {held}")
 
 
 def test_f509_a_feed_that_flaps_fifty_times_an_hour_is_told_at_most_twice():
