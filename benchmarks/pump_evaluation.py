@@ -1,7 +1,7 @@
 """Train and evaluate the pump detector on the labelled events: weights, and the tables of docs/evaluation-pump.md.
 
     python benchmarks/pump_evaluation.py FOLDER            # FOLDER holds events.csv and trades/
-    python benchmarks/pump_evaluation.py FOLDER --train    # rewrites nothing: prints the weights to commit
+    python benchmarks/pump_evaluation.py FOLDER --train    # writes shared/detection/pump_weights.py anew
 
 The detector itself computes the features; the model is fitted on them, and judged on symbols that it has not seen.
 """
@@ -20,16 +20,22 @@ from time import perf_counter
 
 import msgspec
 import numpy as np
+from sklearn.ensemble import ExtraTreesClassifier
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import GroupKFold
 
-from shared.detection.pump import FEATURES, PumpDetector, PumpReading
+from shared.detection import pump_weights
+from shared.detection.pump import PumpDetector, PumpReading
+from shared.detection.pump_trees import LEAF as NO_FEATURE
+from shared.detection.pump_trees import Blend, Trees
 from shared.market.model import Market, Side, Trade, TradeKind
 from shared.settings import PumpSettings
 
 WARMUP_MS, PAUSE_MS = 6 * 3_600_000, 30 * 60_000
 CHUNKS = (25, 15, 5)
 REGULARISATION = 1.0  # scikit-learn's C
+LINEAR = 9  # so many of the numbers, the first ones, are in the logistic half
+TREES, DEPTH, LEAF, SHARE = 60, 7, 5, 0.4  # trees, their depth, least rows in a leaf, share of the numbers tried
 
 
 class Row(msgspec.Struct):
@@ -41,7 +47,7 @@ class Row(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One labelled event: onset in ms by chunk seconds, judged chunk ends (n,) and their features (n, 9)."""
+    """One labelled event: onset in ms by chunk seconds, judged chunk ends (n,) and their features (n, 22)."""
 
     name: str
     symbol: str
@@ -112,28 +118,67 @@ def examples(events: Sequence[Event], chunks: Sequence[int] = (5, 25)) -> tuple[
     return np.concatenate(features), np.array(labels), np.array(weights, dtype=float)
 
 
+def log_odds(probabilities: np.ndarray) -> np.ndarray:
+    sure = np.clip(probabilities, 1e-6, 1 - 1e-6)
+    return np.asarray(np.log(sure / (1 - sure)))
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
+    """What `shared.detection.pump_trees.Blend` is, for many chunks at once."""
+
     centres: np.ndarray
     scales: np.ndarray
-    weights: np.ndarray
-    intercept: float
+    logistic: LogisticRegression
+    forest: ExtraTreesClassifier
 
     def score(self, features: np.ndarray) -> np.ndarray:
         """Return probabilities (n,)."""
         if not len(features):
             return np.zeros(0)
-        scores: np.ndarray = (features - self.centres) / self.scales @ self.weights + self.intercept
-        return np.asarray(1 / (1 + np.exp(-scores)))
+        linear = self.logistic.predict_proba((features[:, :LINEAR] - self.centres) / self.scales)[:, 1]
+        odds = (log_odds(linear) + log_odds(self.forest.predict_proba(features)[:, 1])) / 2
+        return np.asarray(1 / (1 + np.exp(-odds)))
+
+    def blend(self) -> Blend:
+        """Return the model as the detector walks it."""
+        roots: list[int] = []
+        nodes: list[tuple[int, float, int, int]] = []
+        for one in self.forest.estimators_:
+            tree, start = one.tree_, len(nodes)
+            roots.append(start)
+            for n, feature in enumerate(tree.feature.tolist()):
+                if feature < 0:
+                    no, yes = tree.value[n][0]
+                    nodes.append((NO_FEATURE, float(yes / (no + yes)), 0, 0))
+                else:
+                    low, high = int(tree.children_left[n]), int(tree.children_right[n])
+                    nodes.append((feature, float(tree.threshold[n]), start + low, start + high))
+        numbers = (tuple(map(float, row)) for row in (self.centres, self.scales, self.logistic.coef_[0]))
+        return Blend(*numbers, float(self.logistic.intercept_[0]), Trees(tuple(roots), tuple(nodes)))
 
 
 def fit(events: Sequence[Event]) -> Model:
-    """Fit the logistic model on standardised features."""
+    """Fit both halves; the trees' seed is fixed, so the same events give the same model."""
     features, labels, weights = examples(events)
-    centres, scales = features.mean(axis=0), features.std(axis=0)
-    model = LogisticRegression(C=REGULARISATION, max_iter=1000)
-    model.fit((features - centres) / scales, labels, sample_weight=weights)
-    return Model(centres, scales, model.coef_[0], float(model.intercept_[0]))
+    linear = features[:, :LINEAR]
+    centres, scales = linear.mean(axis=0), linear.std(axis=0)
+    logistic = LogisticRegression(C=REGULARISATION, max_iter=1000)
+    logistic.fit((linear - centres) / scales, labels, sample_weight=weights)
+    forest = ExtraTreesClassifier(TREES, max_depth=DEPTH, min_samples_leaf=LEAF, max_features=SHARE, random_state=1)
+    return Model(centres, scales, logistic, forest.fit(features, labels, sample_weight=weights))
+
+
+def write_weights(model: Model) -> None:
+    """Write the committed module anew."""
+    blend, path = model.blend(), Path(pump_weights.__file__)
+    head, text = (pump_weights.__doc__ or "").strip(), blend.trees.packed()
+    lines = [f'"""{head}\n"""\n', f'VERSION = "{pump_weights.VERSION}"']
+    for name, values in (("CENTRES", blend.centres), ("SCALES", blend.scales), ("WEIGHTS", blend.weights)):
+        lines.append(f"{name} = ({', '.join(f'{v:.4f}' for v in values)})")
+    lines += [f"INTERCEPT = {blend.intercept:.4f}", 'TREES = r"""']
+    lines += [text[n : n + 120] for n in range(0, len(text), 120)]
+    path.write_text("\n".join(lines) + '\n"""\n', encoding="ascii")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,19 +243,30 @@ def leave_symbols_out(events: Sequence[Event], seed: int, folds: int = 5) -> lis
     return scores
 
 
-THRESHOLDS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
+THRESHOLDS = (0.3, 0.5, 0.6, 0.65, 0.7, 0.75, 0.8, 0.9)
 
 
-def nested(events: Sequence[Event], seconds: int, seed: int) -> Figures:
-    """Choose the threshold too without the symbols that it is judged on."""
+def nested(events: Sequence[Event], seed: int) -> dict[int, list[Figures]]:
+    """Choose the threshold too without the symbols that it is judged on; return each event's figures by chunk length.
+
+    The threshold is the best of the other symbols' own cross-validation, its F1 averaged with its neighbours'.
+    """
     groups = [event.symbol for event in events]
-    parts = []
+    grid = np.linspace(0.1, 0.95, 35)
+    answers: dict[int, list[Figures | None]] = {seconds: [None] * len(events) for seconds in CHUNKS}
     for seen, unseen in GroupKFold(5, shuffle=True, random_state=seed).split(groups, groups=groups):
-        inner, outer = [events[i] for i in seen], [events[i] for i in unseen]
+        inner = [events[i] for i in seen]
         scores, model = leave_symbols_out(inner, seed + 100), fit(inner)
-        grid = np.linspace(0.1, 0.95, 35)
-        chosen = max(grid, key=lambda t: measure(inner, scores, seconds, float(t)).f1)
-        parts.append(measure(outer, [model.score(event.features) for event in outer], seconds, float(chosen)))
+        told = {i: model.score(events[i].features) for i in unseen}
+        for seconds in CHUNKS:
+            f1 = [measure(inner, scores, seconds, float(threshold)).f1 for threshold in grid]
+            chosen = float(grid[int(np.argmax(np.convolve(f1, np.ones(3) / 3, "same")))])
+            for i in unseen:
+                answers[seconds][i] = measure([events[i]], [told[i]], seconds, chosen)
+    return {seconds: [one for one in parts if one is not None] for seconds, parts in answers.items()}
+
+
+def total(parts: Sequence[Figures]) -> Figures:
     return Figures(
         events=sum(part.events for part in parts),
         hits=sum(part.hits for part in parts),
@@ -219,6 +275,18 @@ def nested(events: Sequence[Event], seconds: int, seed: int) -> Figures:
         days=sum(part.days for part in parts),
         delays_s=tuple(delay for part in parts for delay in part.delays_s),
     )
+
+
+def interval(runs: Sequence[Sequence[Figures]], symbols: Sequence[str], rounds: int = 1000) -> tuple[float, float]:
+    """Return 95 % bounds of the mean F1 of runs, by a bootstrap over symbols."""
+    rng, names = np.random.default_rng(0), sorted(set(symbols))
+    members = {name: [i for i, symbol in enumerate(symbols) if symbol == name] for name in names}
+    means = []
+    for _ in range(rounds):
+        chosen = [i for n in rng.integers(0, len(names), len(names)) for i in members[names[n]]]
+        means.append(np.mean([total([parts[i] for i in chosen]).f1 for parts in runs]))
+    low, high = np.quantile(means, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def main() -> None:
@@ -230,10 +298,13 @@ def main() -> None:
     events = load(arguments.folder)
     model = fit(events)
     if arguments.train:
-        for name, values in (("CENTRES", model.centres), ("SCALES", model.scales), ("WEIGHTS", model.weights)):
-            print(f"{name} = ({', '.join(f'{v:.4f}' for v in values)})")
-        print(f"INTERCEPT = {model.intercept:.4f}")
-        print(dict(zip(FEATURES, model.weights.round(2).tolist(), strict=True)))
+        write_weights(model)
+    runs = [nested(events, seed) for seed in range(arguments.seeds)]
+    for seconds in CHUNKS:
+        for run in runs:
+            print(f"| nested | {seconds} | - | {total(run[seconds]).line()} |")
+        low, high = interval([run[seconds] for run in runs], [event.symbol for event in events])
+        print(f"F1 at {seconds} s, 95 %: {low:.3f} to {high:.3f}", flush=True)
     for seed in range(arguments.seeds):
         scores = leave_symbols_out(events, seed)
         for seconds in CHUNKS:
@@ -241,7 +312,6 @@ def main() -> None:
                 print(
                     f"| out {seed} | {seconds} | {threshold} | {measure(events, scores, seconds, threshold).line()} |"
                 )
-            print(f"| nested {seed} | {seconds} | - | {nested(events, seconds, seed).line()} |")
     scores = [model.score(event.features) for event in events]
     for seconds in CHUNKS:
         for threshold in THRESHOLDS:

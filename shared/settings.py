@@ -135,7 +135,7 @@ class WindowAnomalySettings(Section, frozen=True):
 
 class PumpSettings(Section, frozen=True):
     enabled: bool = False  # measured on thin coins against BTC; on other pairs its worth is not known
-    threshold: float = 0.8  # the model's probability from which a chunk is a pump, 0..1
+    threshold: float = 0.65  # the model's probability from which a chunk is a pump, 0..1
     pause_minutes: float = 30.0  # after an alert
     warmup_hours: float = 6.0
     mean_hours: int = 12  # what a chunk's mean is taken over

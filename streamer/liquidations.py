@@ -60,11 +60,11 @@ class LiquidationSums:
         over_ms = (self.heard_ms - _LATE_MS) // MINUTE_MS * MINUTE_MS
         if self._done_ms == 0:
             self._done_ms = over_ms
-        while self._done_ms < over_ms:
-            minute_ms, self._done_ms = self._done_ms, self._done_ms + MINUTE_MS
+        first_ms = max(self._done_ms, -(-self._covered_from_ms // MINUTE_MS) * MINUTE_MS)
+        for minute_ms in range(first_ms, over_ms, MINUTE_MS):
             sums = self._sums.pop(minute_ms, {})
-            if self._covered_from_ms is not None and self._covered_from_ms <= minute_ms:
-                self.minutes += 1
-                self._store(minute_ms, {symbol: {"notional": notional} for symbol, notional in sums.items()})
+            self.minutes += 1
+            self._store(minute_ms, {symbol: {"notional": notional} for symbol, notional in sums.items()})
+        self._done_ms = max(self._done_ms, over_ms)
         for minute_ms in [at for at in self._sums if at < self._done_ms]:
             del self._sums[minute_ms]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from shared.detection.pump import PumpDetector
@@ -196,7 +197,8 @@ class SymbolState:
         if self.spike is not None and snapshot["spike"] is not None:
             self.spike.restore(snapshot["spike"])
         if self.pump is not None and snapshot.get("pump") is not None:
-            self.pump.restore(snapshot["pump"])
+            with suppress(KeyError):  # left by an earlier version: only the pump rule warms up anew
+                self.pump.restore(snapshot["pump"])
         self.last_id = int(snapshot["last_id"])
         self.last_ms = int(snapshot["last_ms"])
         hole = snapshot["hole_from_ms"]

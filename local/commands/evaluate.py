@@ -204,6 +204,10 @@ def _show(report: dict[str, Any], name: Path) -> None:
                     f"{_number(one['delay_s_median'], 9, 1)}{_number(one['delay_s_p90'], 7, 1)}"
                     f"{_number(one['false_per_symbol_day'], 15, 3)}  {row.get('setting', '')}"
                 )
+    if days := report["alerts_by_day"]:
+        counts = sorted(days.values())
+        told = ", ".join(map(str, days.values())) if len(days) <= 31 else f"{len(days)} days"
+        print(f"\nalerts a day, all of these together: {told}; median {counts[len(counts) // 2]}, most {counts[-1]}")
     for check in report["look_ahead"]:
         what = "nothing changed" if not check["broken"] else f"CHANGED: {check['broken'][0]}"
         said = ", ".join(f"{name} {count}" for name, count in check["said"].items()) or "no signal"

@@ -65,6 +65,28 @@ def figures(
     return rows
 
 
+def alerts_by_day(results: Sequence[UnitResult]) -> dict[str, int]:
+    """Return the alerts of each whole UTC day of the recordings, all detectors together, days without one too.
+
+    Volume spikes of futures are left out: a deployment watches the spot market for them.
+    """
+    edge = 2 * MINUTE_MS  # a day counts as whole when at most its first or last two minutes are missing
+    days = Counter(
+        {
+            day: 0
+            for result in results
+            for _, _, first, last in result.spans
+            for day in range(-(-(first - edge) // DAY_MS), (last + edge) // DAY_MS)
+        }
+    )
+    for result in results:
+        for alarm in result.alarms:
+            ours = alarm.detector is not Detector.VOLUME_SPIKE or alarm.market is Market.SPOT
+            if alarm.sent and ours and (day := alarm.known_ms // DAY_MS) in days:
+                days[day] += 1
+    return {iso_utc(day * DAY_MS)[:10]: days[day] for day in sorted(days)}
+
+
 def _watched(
     detector: Detector, spans: Mapping[Key, list[tuple[int, int]]], told: Mapping[Key, Any]
 ) -> dict[Key, list[tuple[int, int]]]:

@@ -140,9 +140,10 @@ def _checks(checks: Sequence[Row]) -> str:
     for check in checks:
         broken = len(check["broken"])
         answer = f"{broken} changed" if broken else "nothing changed"
+        said = ", ".join(f"{name} {count}" for name, count in check["said"].items())
         items.append(
-            f"<li>{escape(check['file'])} cut at {escape(check['cut'])}: {check['compared']} signals before it, "
-            f"{answer}</li>"
+            f"<li>{escape(check['file'])} cut at {escape(check['cut'])}: {check['compared']} signals before it "
+            f"({escape(said) or 'none'}), {answer}</li>"
         )
     return f"<h2>Look-ahead</h2><ul>{''.join(items)}</ul>"
 

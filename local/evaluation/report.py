@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from local.evaluation.engine import LookAhead, Progress, Task, look_ahead, override, run_all
-from local.evaluation.figures import figures
+from local.evaluation.figures import alerts_by_day, figures
 from local.evaluation.truth import Protocol
 from local.evaluation.units import Unit, UnitResult
 from shared.detection.reading import Detector
@@ -66,6 +66,7 @@ def evaluate(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         "protocol": asdict(plan.protocol),
         "horizon_s": plan.horizon_ms // 1000,
         "results": rows,
+        "alerts_by_day": alerts_by_day(first),
         "look_ahead": [asdict(check) for check in _checks(plan, wanted)],
     }
 

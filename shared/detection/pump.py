@@ -1,36 +1,31 @@
 """Recognise the first seconds of a pump from one symbol's trades.
 
-Trades are summed in 5-second chunks. A chunk is judged when it closes: nine numbers say how unlike the hours before it
-the last 5, 25, 60 and 300 seconds of taker buying are, and a logistic model (`pump_weights.py`) turns them into a
-probability. Nothing in them knows the time of day or the size of the coin. Figures: `docs/evaluation-pump.md`.
+Trades are summed in 5-second chunks. A chunk is judged when it closes: 22 numbers (`pump_past.py`) say how unlike the
+hours before it the last 5, 25, 60 and 300 seconds of taker buying are, and a model (`pump_trees.py`, its numbers in
+`pump_weights.py`) turns them into a probability. Nothing in them knows the time of day or the size of the coin.
+Figures: `docs/evaluation-pump.md`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import astuple, dataclass, field
-from math import exp, isfinite, log, sqrt
+from functools import cache
+from math import isfinite, log
 from typing import Any
 
 from shared.detection import pump_weights
+from shared.detection.pump_past import CHUNK_MS, FEATURES, HOUR, Chunk, Past
+from shared.detection.pump_trees import Blend, Trees
 from shared.detection.reading import Detector, Direction, Signal, Status
 from shared.market.model import Market, Side, Trade
 from shared.settings import PumpSettings
 
-CHUNK_MS = 5_000
-_HOUR = 720  # chunks
-_SHORT, _MINUTE, _LONG = 5, 12, 60  # chunks in 25, 60 and 300 s
-_DELAY = _MINUTE  # chunks before a chunk joins the history, so that a burst is not measured against its own start
-_SHARE = 1e-3  # of the mean chunk: what is added to both sides of a ratio so that an empty past divides nothing
+__all__ = ["CHUNK_MS", "FEATURES", "PumpDetector", "PumpReading"]
+
 _LEAST_RUSH = 3  # distinct buying milliseconds below which a chunk is not judged
 _LEAST_RISE = 0.002
-_PLAIN = ("last_buy_ms", "fills", "first", "closed", "quiet_until_ms", "last_close")
-
-FEATURES = (
-    "z_buy", "lz_trades", "sweeps", "buyers_25s", "rise_60s", "buy_300s", "buyers_300s",
-    "buy_record", "buyers_record",
-)  # fmt: skip
+_PLAIN = ("last_buy_ms", "fills", "first_price", "order", "closed", "quiet_until_ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,52 +42,19 @@ class PumpReading:
     fired: bool = False
 
 
-@dataclass(slots=True)
-class _Chunk:
-    index: int
-    open: float
-    high: float
-    close: float
-    buy: float = 0.0  # quote notional of taker buys
-    buyers: int = 0  # distinct milliseconds with a taker buy: fills of one order share theirs
-    sweeps: int = 0  # of those, the ones with several fills: an order that ate through levels
-    trades: int = 0
-    buy_25s: float = 0.0
-    buyers_25s: int = 0
-
-
-@dataclass(slots=True)
-class _Hour:
-    """What one hour of learnt chunks leaves behind: a few sums and maxima."""
-
-    index: int
-    buy: float = 0.0
-    buy_squares: float = 0.0
-    buyers: int = 0
-    traded: int = 0  # chunks with trades
-    log_trades: float = 0.0
-    log_trades_squares: float = 0.0
-    most_buy: float = 0.0
-    most_buyers: int = 0
-
-    def learn(self, chunk: _Chunk) -> None:
-        self.buy += chunk.buy
-        self.buy_squares += chunk.buy * chunk.buy
-        self.buyers += chunk.buyers
-        logarithm = log(chunk.trades)
-        self.traded += 1
-        self.log_trades += logarithm
-        self.log_trades_squares += logarithm * logarithm
-        self.most_buy = max(self.most_buy, chunk.buy_25s)
-        self.most_buyers = max(self.most_buyers, chunk.buyers_25s)
+@cache
+def model() -> Blend:
+    """Return the committed model, unpacked once for all symbols."""
+    w = pump_weights
+    return Blend(w.CENTRES, w.SCALES, w.WEIGHTS, w.INTERCEPT, Trees.unpacked(w.TREES))
 
 
 @dataclass(slots=True)
 class PumpDetector:
-    """One symbol's state: the last five minutes of chunks and 24 hourly sums, about 10 KB on a busy market.
+    """One symbol's state. Feed it in arrival order.
 
-    Feed it in arrival order. A trade of an earlier chunk than the newest is counted in `late` and left out; a price
-    or quantity that is not finite and positive is counted in `refused`.
+    A trade of an earlier chunk than the newest is counted in `late` and left out; a price or quantity that is not
+    finite and positive is counted in `refused`.
     """
 
     settings: PumpSettings
@@ -100,20 +62,22 @@ class PumpDetector:
     symbol: str
     late: int = 0
     refused: int = 0
-    _now: _Chunk | None = None
+    past: Past = field(init=False)
+    _now: Chunk | None = None
     _last_buy_ms: int = -1
     _fills: int = 0  # of the newest buying millisecond
-    _recent: deque[_Chunk] = field(default_factory=deque)  # closed chunks of the last 300 s
-    _waiting: deque[_Chunk] = field(default_factory=deque)  # closed, not yet learnt
-    _hours: deque[_Hour] = field(default_factory=deque)
-    _first: int | None = None  # index of the first chunk
+    _first_price: float = 0.0  # of its first fill
+    _order: float = 0.0  # its notional
     _closed: int = -1  # index of the newest closed chunk
     _quiet_until_ms: int = 0
-    _last_close: float = 0.0  # newest close older than `_recent`
+
+    def __post_init__(self) -> None:
+        self.past = Past(self.settings)
 
     def step(self, trade: Trade) -> PumpReading | None:
         """Take one trade; return the judgement of the chunk that it closed, where there was one worth judging."""
-        if not (trade.price > 0 and trade.quantity > 0 and isfinite(trade.price * trade.quantity)):
+        notional = trade.price * trade.quantity
+        if not (trade.price > 0 and trade.quantity > 0 and isfinite(notional)):
             self.refused += 1
             return None
         index = trade.event_ms // CHUNK_MS
@@ -123,23 +87,36 @@ class PumpDetector:
             return None
         if chunk is None or index > chunk.index:
             reading = self._close()
-            chunk = self._now = _Chunk(index, trade.price, trade.price, trade.price)
-            if self._first is None:
-                self._first = index
+            chunk = self._now = Chunk(index, trade.price, trade.price, trade.price)
         chunk.close = trade.price
         if trade.price > chunk.high:
             chunk.high = trade.price
         chunk.trades += 1
         if trade.side is Side.BUY:
-            chunk.buy += trade.price * trade.quantity
-            if trade.event_ms != self._last_buy_ms:
-                self._last_buy_ms, self._fills = trade.event_ms, 1
-                chunk.buyers += 1
-            else:
-                self._fills += 1
-                if self._fills == 2:
-                    chunk.sweeps += 1
+            self._bought(chunk, trade, notional)
+        else:
+            chunk.sell += notional
         return reading
+
+    def _bought(self, chunk: Chunk, trade: Trade, notional: float) -> None:
+        chunk.buy += notional
+        if trade.event_ms != self._last_buy_ms:
+            self._last_buy_ms, self._fills, self._order = trade.event_ms, 1, notional
+            self._first_price = trade.price
+            chunk.buyers += 1
+        else:
+            self._fills += 1
+            self._order += notional
+            if self._fills == 2:
+                chunk.sweeps += 1
+            if trade.price > self._first_price:
+                # What this fill adds to the way that its order has eaten; the highest so far counts.
+                chunk.eaten += log(trade.price) - log(self._first_price)
+                self._first_price = trade.price
+        if self._fills > chunk.most_fills:
+            chunk.most_fills = self._fills
+        if self._order > chunk.largest:
+            chunk.largest = self._order
 
     def close(self, now_ms: int) -> PumpReading | None:
         """Judge the open chunk if it has ended by `now_ms` (exchange time), without waiting for the next trade."""
@@ -169,9 +146,7 @@ class PumpDetector:
         """Return the state, JSON-ready, so that a restart need not warm up again."""
         return {
             "now": None if self._now is None else astuple(self._now),
-            "recent": [astuple(chunk) for chunk in self._recent],
-            "waiting": [astuple(chunk) for chunk in self._waiting],
-            "hours": [astuple(hour) for hour in self._hours],
+            "past": self.past.snapshot(),
             **{name: getattr(self, f"_{name}") for name in _PLAIN},
         }
 
@@ -181,10 +156,9 @@ class PumpDetector:
         Raises:
             KeyError, TypeError: not a snapshot of this version.
         """
-        now = None if state["now"] is None else _Chunk(*state["now"])
-        recent, waiting = (deque(_Chunk(*row) for row in state[name]) for name in ("recent", "waiting"))
-        hours, plain = deque(_Hour(*row) for row in state["hours"]), {name: state[name] for name in _PLAIN}
-        self._now, self._recent, self._waiting, self._hours = now, recent, waiting, hours
+        now = None if state["now"] is None else Chunk(*state["now"])
+        past, plain = Past.restored(self.settings, state["past"]), {name: state[name] for name in _PLAIN}
+        self._now, self.past = now, past
         for name, value in plain.items():
             setattr(self, f"_{name}", value)
 
@@ -193,105 +167,25 @@ class PumpDetector:
         if chunk is None:
             return None
         self._closed = chunk.index
-        recent, waiting = self._recent, self._waiting
-        while recent and recent[0].index <= chunk.index - _LONG:
-            self._last_close = recent.popleft().close
-        while waiting and waiting[0].index <= chunk.index - _DELAY:
-            self._learn(waiting.popleft())
-        before = recent[-1].close if recent else self._last_close or chunk.open
-        recent.append(chunk)
-        self._measure(chunk)
-        reading = None
-        worth = chunk.buyers >= _LEAST_RUSH and chunk.high / chunk.open + max(chunk.close / before, 1) - 2 > _LEAST_RISE
-        if worth and (chunk.index + 1) * CHUNK_MS >= self._quiet_until_ms:
-            reading = self._judge(chunk)
-        waiting.append(chunk)
-        return reading
+        self.past.add(chunk)
+        rise = chunk.high / chunk.open + max(chunk.close / self.past.before, 1) - 2
+        if chunk.buyers < _LEAST_RUSH or rise <= _LEAST_RISE or (chunk.index + 1) * CHUNK_MS < self._quiet_until_ms:
+            return None
+        return self._judge(chunk)
 
-    def _price_before(self, index: int) -> float:
-        """Return the newest price of the chunks up to `index`; the oldest known one where there is none."""
-        price = self._last_close or self._recent[0].open
-        for chunk in self._recent:
-            if chunk.index > index:
-                break
-            price = chunk.close
-        return price
-
-    def _measure(self, chunk: _Chunk) -> None:
-        for other in reversed(self._recent):
-            if other.index <= chunk.index - _SHORT:
-                break
-            chunk.buy_25s += other.buy
-            chunk.buyers_25s += other.buyers
-
-    def _learn(self, chunk: _Chunk) -> None:
-        hour = chunk.index // _HOUR
-        if not self._hours or self._hours[-1].index != hour:
-            self._hours.append(_Hour(hour))
-            while self._hours[0].index < hour - self.settings.history_hours:
-                self._hours.popleft()
-        self._hours[-1].learn(chunk)
-
-    def _judge(self, chunk: _Chunk) -> PumpReading | None:
+    def _judge(self, chunk: Chunk) -> PumpReading | None:
         start_ms, end_ms = chunk.index * CHUNK_MS, (chunk.index + 1) * CHUNK_MS
-        first = self._first if self._first is not None else chunk.index
-        if chunk.index - first < self.settings.warmup_hours * _HOUR:
+        first = self.past.first if self.past.first is not None else chunk.index
+        if chunk.index - first < self.settings.warmup_hours * HOUR:
             return PumpReading(self.symbol, start_ms, end_ms, chunk.close, Status.WARMING, None, ())
-        recent_hour = chunk.index // _HOUR - self.settings.mean_hours
-        known = max(chunk.index - _DELAY - max(first, recent_hour * _HOUR) + 1, 1)  # chunks, empty ones too
-        features = self._features(chunk, [h for h in self._hours if h.index >= recent_hour], known)
+        features = self.past.features(chunk)
         if features is None:
             return None
-        sum_ = pump_weights.INTERCEPT
-        for x, centre, scale, weight in zip(
-            features, pump_weights.CENTRES, pump_weights.SCALES, pump_weights.WEIGHTS, strict=True
-        ):
-            sum_ += weight * (x - centre) / scale
-        if not isfinite(sum_):  # absurd but finite prices or quantities overflow the squares
+        if not all(map(isfinite, features)):  # absurd but finite prices or quantities overflow the squares
             return PumpReading(self.symbol, start_ms, end_ms, chunk.close, Status.UNSCORABLE, None, features)
-        score = 1 / (1 + exp(-min(max(sum_, -50.0), 50.0)))
+        score = model().score(features)
         fired = score >= self.settings.threshold
         if fired:
             self._quiet_until_ms = end_ms + round(self.settings.pause_minutes * 60_000)
         status = Status.ANOMALY if fired else Status.NORMAL
         return PumpReading(self.symbol, start_ms, end_ms, chunk.close, status, score, features, fired)
-
-    def _features(self, chunk: _Chunk, near: list[_Hour], known: int) -> tuple[float, ...] | None:
-        """Return FEATURES: means over the `known` chunks of the hours `near`, logarithms and records over all hours."""
-        oldest = chunk.index // _HOUR - self.settings.history_hours
-        hours = [hour for hour in self._hours if hour.index >= oldest]
-        mean = sum(h.buy for h in near) / known
-        spread = sqrt(max(sum(h.buy_squares for h in near) / known - mean * mean, 0.0))
-        if mean <= 0 or chunk.buy <= mean + spread:
-            return None
-        crowd = sum(h.buyers for h in near) / known
-        buy_300s = sum(c.buy for c in self._recent)
-        buyers_300s = sum(c.buyers for c in self._recent)
-        little = 25 * mean * _SHARE
-        return (
-            log(1 + (chunk.buy - mean) / max(spread, mean * _SHARE)),
-            _log_z(chunk.trades, hours),
-            log(1 + chunk.sweeps),
-            log((chunk.buyers_25s + 0.5) / (crowd * _SHORT + 0.5)),
-            log(chunk.close) - log(self._price_before(chunk.index - _MINUTE)),
-            log((buy_300s + little) / (mean * _LONG + little)),
-            log((buyers_300s + 0.5) / (crowd * _LONG + 0.5)),
-            log((chunk.buy_25s + little) / (max((h.most_buy for h in hours), default=0.0) + little)),
-            log((chunk.buyers_25s + 0.5) / (max((h.most_buyers for h in hours), default=0) + 0.5)),
-        )
-
-
-def _log_z(trades: int, hours: Iterable[_Hour]) -> float:
-    """Standard score of log(trades) among the chunks that had any; the plain mean hides how heavy their tail is.
-
-    The 0.1 in the variance stands in for the spread that a nearly constant history does not show.
-    """
-    known = log_sum = squares = 0.0
-    for hour in hours:
-        known += hour.traded
-        log_sum += hour.log_trades
-        squares += hour.log_trades_squares
-    if not known:
-        return 0.0
-    mean = log_sum / known
-    return (log(trades) - mean) / sqrt(max(squares / known - mean * mean, 0.0) + 0.1)

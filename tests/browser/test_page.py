@@ -174,7 +174,7 @@ def test_a_symbol_is_muted_and_released(demo: Demo, watched: Open) -> None:
     page.click("#mute button")
     expect(page.locator("#holds .note")).to_contain_text("no blanks")
     # From an alert's own row, too.
-    page.locator("#rows li[data-detector=trade_spike] summary").first.click()
+    page.locator("#rows li[data-detector=trade_spike]").filter(has_text="BTCUSDT").first.locator("summary").click()
     page.locator("#rows details[open]").get_by_role("button", name="Mute 1 hour").click()
     expect(page.locator('#hold-rows li[data-mute="BTCUSDT"]')).to_have_count(1)
     page.locator('#hold-rows li[data-mute="BTCUSDT"]').get_by_role("button").click()

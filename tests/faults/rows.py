@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import subprocess
 import time
 from pathlib import Path
 
@@ -33,6 +34,33 @@ def f105_silence() -> bool:
 
     verdict, _ = stream_through(Exchange(act=act, per_s=250), base=settings(watchdog_seconds=1.0), within_s=30)
     return verdict.clean and silent_s[1] - silent_s[0] <= 3.5
+
+
+def f106_dropped_packets() -> bool:
+    """Everything that the exchange sends is dropped by the kernel (nftables; run it in a network namespace of its own):
+    no packet says that the connection is gone."""
+    exchange, base, table, alerts = (
+        Exchange(per_s=150), settings(watchdog_seconds=1.0), SqliteTable(":memory:"), FakeAlerts()
+    )  # fmt: skip
+    with ServedFeed(exchange.script) as feed:
+        port = feed.url.rpartition(":")[2]
+        service = make_service(feed.url, exchange, table, alerts, base)
+        service.run_in_thread()
+        wait_until(lambda: service.status()["trades"] > 200)
+        _nft(f"add table inet hole; add chain inet hole out {{ type filter hook output priority 0; }}; "
+             f"add rule inet hole out tcp sport {port} drop")  # fmt: skip
+        since_s = time.monotonic()
+        wait_until(lambda: service.status()["reconnects"] >= 1)
+        figure(row="F106 nftables", noticed_s=round(time.monotonic() - since_s, 2))
+        _nft("delete table inet hole")
+        wait_until(lambda: finished(service, exchange), 60)
+        wait_until(lambda: service.status()["queued"] == 0)
+        stopped = service.stop(15)
+    return stopped and judge(exchange, table, [alerts], base).clean
+
+
+def _nft(commands: str) -> None:
+    subprocess.run(["nft", commands], check=True)
 
 
 def f110_repeats() -> bool:

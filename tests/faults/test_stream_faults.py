@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import gzip
 import importlib.util
+import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -13,6 +15,7 @@ import time
 from collections.abc import Iterable
 from http import HTTPStatus
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -137,6 +140,29 @@ def test_f106_a_half_open_link() -> None:
     verdict = judge(exchange, table, [alerts], base)
     assert verdict.clean, verdict
     assert seen["took_s"] < 4
+
+
+def _may_unshare() -> bool:
+    if not (shutil.which("unshare") and shutil.which("nft") and shutil.which("ip")) or os.geteuid() != 0:
+        return False
+    words = ["unshare", "-n", "nft", "add table inet probe"]
+    return subprocess.run(words, capture_output=True, check=False).returncode == 0
+
+
+@pytest.mark.slow
+def test_f106_packets_dropped_by_the_kernel() -> None:
+    if not _may_unshare():
+        pytest.skip("needs root, network namespaces and nftables (Debian: apt-get install nftables iproute2)")
+    row = f"{sys.executable} -c 'from tests.faults import rows; assert rows.f106_dropped_packets()'"
+    done = subprocess.run(
+        ["unshare", "-n", "sh", "-c", f"ip link set lo up && exec {row}"],
+        cwd=Path(__file__).resolve().parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    print(done.stdout)
+    assert done.returncode == 0, done.stderr[-2000:]
 
 
 async def _hole(proxy: FaultProxy, on: bool) -> None:
@@ -349,6 +375,7 @@ def test_f114_mutated_messages_crash_nothing() -> None:
     words = [sys.executable, "-m", "benchmarks.fuzz", "--runs", "20000"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "20000 runs, no crash" in done.stdout
     figure(runs=20_000, crashes=0)
 
 

@@ -142,7 +142,10 @@ class Deployment:
                 yield "events:PutEvents", arn_of("AWS::Events::EventBus", self.logical[entry["EventBusName"]])
         elif service == "s3":
             bucket = arn_of("AWS::S3::Bucket", self.logical[params["Bucket"]])
-            yield f"s3:{operation}", f"{bucket}/{params['Key']}" if "Key" in params else bucket
+            action = "ListBucket" if operation.startswith("ListObjects") else operation
+            yield f"s3:{action}", f"{bucket}/{params['Key']}" if "Key" in params else bucket
+        elif service == "sqs" and "QueueUrl" in params:
+            yield f"sqs:{operation}", arn_of("AWS::SQS::Queue", self.logical.get(params["QueueUrl"], "unknown"))
         else:
             yield f"{service}:{operation}", "*"
 

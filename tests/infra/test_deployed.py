@@ -116,6 +116,10 @@ def test_every_job_runs_within_its_own_rights(world: tuple[Deployment, dict[str,
         "volume_spike",
     }
     assert made.refused() == []
+    [digest] = [one for one in received() if one.get("kind") == "daily"]
+    bucket = made.environment("report")["TAPEWATCH_STORAGE__BUCKET_NAME"]
+    assert digest["link"].startswith(f"s3://{bucket}/reports/")  # without the front door: the object itself
+    boto3.client("s3", region_name=REGION).get_object(Bucket=bucket, Key=digest["link"].split("/", 3)[3])
     print(f"{len(made.calls)} calls to AWS, all within the rights of their functions")
 
 

@@ -66,6 +66,14 @@ def test_f117_an_order_from_the_future_moves_no_minute() -> None:
     assert list(stored) == [START_MS]
 
 
+def test_f117_an_order_from_years_ago_stores_nothing_of_the_years_between() -> None:
+    stored: dict[int, Any] = {}
+    sums = LiquidationSums(lambda minute, rows: stored.__setitem__(minute, rows))
+    sums.receive_many([order(START_MS - 4 * 365 * 24 * 60 * MINUTE_MS)], START_MS)
+    sums.receive_many(beating(START_MS, START_MS + 70_000), START_MS + 70_050)
+    assert list(stored) == [START_MS]
+
+
 def test_a_minute_that_was_not_wholly_listened_to_is_unknown() -> None:
     stored: dict[int, Any] = {}
     sums = LiquidationSums(lambda minute, rows: stored.__setitem__(minute, rows))

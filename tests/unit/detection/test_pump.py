@@ -7,13 +7,15 @@ import gzip
 import json
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from math import exp, log, log1p
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.detection.pump import CHUNK_MS, FEATURES, PumpDetector, PumpReading
+from shared.detection.pump import CHUNK_MS, FEATURES, PumpDetector, PumpReading, model
+from shared.detection.pump_trees import Blend, Trees
 from shared.detection.reading import Detector, Direction, Status
 from shared.market.model import Market, Side, Trade, TradeKind
 from shared.settings import PumpSettings
@@ -157,9 +159,68 @@ def test_remembers_a_day_at_most():
     detector = PumpDetector(SOON, Market.SPOT, "ABCBTC")
     for one in quiet(60):
         detector.step(one)
-    assert len(detector._hours) <= SOON.history_hours + 1
-    assert len(detector._recent) <= 60
-    assert len(detector._waiting) <= 13
+    assert len(detector.past.hours) <= SOON.history_hours + 1
+    assert len(detector.past.recent) <= 72
+    assert len(detector.past.waiting) <= 13
+
+
+def test_the_numbers_of_one_chunk():
+    """One chunk after two even hours, by hand: three orders, the largest of three fills over two levels."""
+    past_ms, onset = START_MS - START_MS % HOUR_MS, START_MS - START_MS % HOUR_MS + 2 * HOUR_MS
+    detector = PumpDetector(SOON, Market.SPOT, "ABCBTC")
+    for i in range(1440):  # each chunk: one buy and one sell of 1 at 100
+        detector.step(trade(past_ms + i * CHUNK_MS, 100.0, 1.0))
+        detector.step(trade(past_ms + i * CHUNK_MS + 1, 100.0, 1.0, Side.SELL))
+    for at, price, quantity in (
+        (0, 100.0, 1.0),
+        (10, 100.0, 2.0),
+        (10, 101.0, 2.0),
+        (10, 102.0, 2.0),
+        (20, 102.0, 1.0),
+    ):
+        detector.step(trade(onset + at, price, quantity))
+    detector.step(trade(onset + 30, 101.0, 1.0, Side.SELL))
+    reading = detector.close(onset + CHUNK_MS)
+    assert reading is not None
+    told = dict(zip(FEATURES, reading.features, strict=True))
+    largest, bought = 2 * (100 + 101 + 102), 100 + 2 * (100 + 101 + 102) + 102
+    want = {
+        "sweeps": log(2), "fills": log(3), "levels": log1p(100 * log(1.02)), "largest_share": largest / bought,
+        "rise_high": log(1.02), "fallen": log(102 / 101), "rise_25s": log(1.01), "rise_60s": log(1.01),
+        "buyers_25s": log(7.5 / 5.5), "order_size": log(bought / 3 / 100), "before_300s": 0.0,
+        "trades_record": log(6.5 / 2.5), "sweeps_25s": log(2), "trades_60s": log(28.5 / 24.5),
+        "buy_share_25s": (400 + bought) / (400 + bought + 400 + 101),
+    }  # fmt: skip
+    assert {name: told[name] for name in want} == pytest.approx(want, abs=1e-9)
+
+
+def test_the_committed_model_is_what_it_was_packed_from():
+    blend = model()
+    assert Trees.unpacked(blend.trees.packed()) == blend.trees
+    assert len(blend.trees.roots) == 60
+    assert len(blend.weights) < len(FEATURES)
+    leaves = [value for feature, value, _, _ in blend.trees.nodes if feature < 0]
+    assert 0 <= min(leaves) < max(leaves) <= 1
+
+
+def test_trees_send_a_sample_to_its_leaf_and_the_blend_takes_both_halves():
+    trees = Trees((0, 3), ((0, 0.5, 1, 2), (-1, 0.25, 0, 0), (-1, 0.75, 0, 0), (-1, 0.5, 0, 0)))
+    assert trees.score((0.5,)) == 0.375  # at the value: low
+    assert trees.score((0.6,)) == 0.625
+    assert Trees.unpacked(trees.packed()) == trees
+    blend = Blend((1.0,), (2.0,), (3.0,), 0.5, trees)
+    odds = (0.5 + 3.0 * (0.6 - 1.0) / 2.0 + log(0.625 / 0.375)) / 2
+    assert blend.score((0.6, 9.0)) == pytest.approx(1 / (1 + exp(-odds)))
+    assert 0 < blend.score((-1e300,)) < blend.score((1e300,)) < 1
+
+
+def test_a_state_of_another_version_is_refused():
+    detector = PumpDetector(SOON, Market.SPOT, "ABCBTC")
+    state = detector.snapshot()
+    with pytest.raises(KeyError):
+        detector.restore({**state, "past": {**state["past"], "version": 1}})
+    with pytest.raises(KeyError):
+        detector.restore({"now": None, "recent": [], "waiting": [], "hours": []})
 
 
 def recorded_trades(path: Path, symbol: str) -> Iterator[Trade]:

@@ -9,11 +9,13 @@ import pytest
 
 from local.cli import main
 from local.evaluation.engine import Task, look_ahead, override, run_all
+from local.evaluation.figures import alerts_by_day
 from local.evaluation.null_market import SPOT, START_MS, make_minutes, write_market, write_trades
-from local.evaluation.units import evaluate_unit, make_units
+from local.evaluation.units import Alarm, UnitResult, evaluate_unit, make_units
 from local.recordings import discover
 from shared.detection.reading import Detector
 from shared.errors import ConfigurationError, UsageError
+from shared.market.model import Market
 from shared.settings import Settings
 from shared.times import DAY_MS
 
@@ -91,6 +93,24 @@ def test_a_detector_that_looks_ahead_is_caught(market: Path, monkeypatch: pytest
     monkeypatch.setattr(Replay, "run", peeking)
     unit = next(u for u in make_units(discover([market]), []) if u.recordings[0].path.name.startswith("spot_"))
     assert any(check.broken for check in look_ahead(unit, Settings(), BARS, (0.9,)))
+
+
+def test_alerts_by_day_counts_whole_days_and_what_a_deployment_sends() -> None:
+    def alarm(detector: Detector, market: Market, at_ms: int, sent: bool = True) -> Alarm:
+        return Alarm(detector, market, "BTCUSDT", at_ms, at_ms, 0, True, sent)
+
+    day = [START_MS + n * DAY_MS for n in range(4)]
+    alarms = [
+        alarm(Detector.TRADE_SPIKE, Market.SPOT, day[0] + 1),
+        alarm(Detector.TRADE_SPIKE, Market.SPOT, day[0] + 2, sent=False),
+        alarm(Detector.SECTOR_INITIATOR, Market.USDM, day[2]),
+        alarm(Detector.VOLUME_SPIKE, Market.SPOT, day[2] + 5),
+        alarm(Detector.VOLUME_SPIKE, Market.USDM, day[1]),  # nobody watches futures for these
+        alarm(Detector.TRADE_SPIKE, Market.SPOT, day[3] + 1),  # a day that the recording only begins
+    ]
+    result = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", day[0] + 30_000, day[3] + 3_600_000)])
+    assert list(alerts_by_day([result]).values()) == [1, 0, 2]
+    assert alerts_by_day([UnitResult()]) == {}
 
 
 def test_override_sets_dotted_paths() -> None:
