@@ -27,6 +27,7 @@ with atheris.instrument_imports(include=["shared", "streamer"]):
 
 RECV_MS = 1_760_000_000_500
 EACH = 10
+TELL = 100_000
 SEEDS = (
     b'{"stream":"btcusdt@trade","data":{"e":"trade","E":1760000000001,"s":"BTCUSDT","t":1000,"p":"60000.10000000",'
     b'"q":"0.01000000","T":1760000000000,"m":true,"M":true}}',
@@ -91,6 +92,8 @@ def main() -> int:
         if count[0] <= len(SEEDS):
             data = SEEDS[count[0] - 1]
         feeding[0].take(data)
+        if count[0] % TELL == 0 or count[0] == chosen.runs:
+            print(f"{count[0]} runs, no crash", flush=True)
 
     def mutate(data: bytes, most: int, seed: int) -> bytes:
         # Half of the time from a whole message again: bytes alone rarely find their way back to JSON.

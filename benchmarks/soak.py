@@ -155,7 +155,8 @@ def soak(seconds: float, seed: int, folder: Path, per_s: float = 200.0) -> dict[
             look(began_ms)
             taking_over.look()
             if not live_ms and gone_live(folder):
-                live_ms, next_s = clock.now_ms(), elapsed + 2.0
+                live_ms, next_s = clock.now_ms(), 2.0
+                began, elapsed = time.monotonic(), 0.0  # the seconds count from here
             progress(int(elapsed), int(seconds), f"{len(seen)} windows")
             if not live_ms or elapsed < next_s or elapsed > seconds - 12:
                 continue

@@ -112,7 +112,8 @@ def set_aside(folder: Path) -> tuple[Counter[str], int]:
 
 def gone_live(folder: Path) -> bool:
     """Tell whether a streamer has had its past trades: what a fresh one finds in those it learns in silence."""
-    return any(json.loads(note.read_text())["warmup"]["state"] != "running" for note in folder.glob("status-*[0-9]"))
+    states = [json.loads(note.read_text())["warmup"]["state"] for note in folder.glob("status-*[0-9]")]
+    return any(state in ("done", "not_served") for state in states)
 
 
 def judged(source: SimulatedMarket, folder: Path, live_ms: int, end_ms: int) -> dict[str, Any]:

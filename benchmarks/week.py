@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 
 from shared.alerts.model import Alert, Severity, alert_id
+from shared.alerts.policy import CooldownState, cooldown_key
 from shared.clock import MINUTE_MS, iso_utc
 from shared.detection.features import SymbolFeatures
 from shared.detection.reading import Detector, Direction, Signal, Status
@@ -15,6 +16,7 @@ from shared.settings import Settings, UniverseSettings, WindowAnomalySettings
 from shared.storage import alert_keys
 from shared.storage.alerts import AlertRepository
 from shared.storage.bars import BarRepository
+from shared.storage.cooldowns import CooldownRepository
 from shared.storage.features import FeatureRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.mutes import MuteRepository
@@ -133,6 +135,7 @@ def _signals(table: SqliteTable, rng: random.Random, start_ms: int, minutes: int
     """Store 5,000 trade spikes a day and a few hundred of each other kind; one in thirty became an alert."""
     signals, alerts = SignalRepository(table), AlertRepository(table)
     items, feed = [], []
+    last: dict[str, dict[str, int]] = {}  # cooldown key -> when each lane alerted last
     kinds = [d for d in Detector if d is not Detector.SYSTEM]
     for number in range(round(minutes / 1440 * 7_000)):
         detector = Detector.TRADE_SPIKE if number % 7 < 5 else kinds[number % len(kinds)]
@@ -158,6 +161,12 @@ def _signals(table: SqliteTable, rng: random.Random, start_ms: int, minutes: int
             feed.append(Put(row | {"pk": alert_keys.ALERT_FEED, "sk": alert_keys.feed_sk(at_ms, id_)}).item)
             pk, sk = alert_keys.alert(id_)
             feed.append(Put(row | {"pk": pk, "sk": sk}).item)
+            lane = {Direction.UP: "last_up_ms", Direction.DOWN: "last_down_ms", None: "last_any_ms"}[signal.direction]
+            lanes = last.setdefault(cooldown_key(signal), {})
+            lanes[lane] = max(at_ms, lanes.get(lane, 0))
         signals.point_to(signal)
     table.batch_put(items)
     table.batch_put(feed)
+    cooldowns = CooldownRepository(table)
+    states = ((key, CooldownState(**lanes)) for key, lanes in last.items())
+    table.batch_put(cooldowns.write(key, state, max(one.at_ms for one in state.sent())).item for key, state in states)

@@ -103,7 +103,12 @@ class Past:
             self._learn(waiting.popleft())
         self.before = recent[-1].close if recent else self.last_close or chunk.open
         recent.append(chunk)
-        chunk.buy_25s, chunk.buyers_25s = self._sum(chunk, _SHORT, _buy), round(self._sum(chunk, _SHORT, _buyers))
+        oldest = chunk.index - _SHORT
+        for other in reversed(recent):
+            if other.index <= oldest:
+                break
+            chunk.buy_25s += other.buy
+            chunk.buyers_25s += other.buyers
         waiting.append(chunk)
 
     def features(self, chunk: Chunk) -> tuple[float, ...] | None:

@@ -172,9 +172,12 @@ def _allowed(scenario: Scenario, row: Row, operation: str) -> int:
 
 
 def _forged(row: Row, operation: str) -> bool:
-    """A garbled yes to a write that never happened. DynamoDB's checksum shows it, so the shipped retries ask again;
-    without any retry botocore takes it for an empty answer, and nothing could know better."""
-    writes = ("PutItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
+    """A garbled yes to a write that never happened, or a garbled "no such item".
+
+    DynamoDB's checksum shows it, so the shipped retries ask again; without any retry botocore takes it for an empty
+    answer, and nothing could know better.
+    """
+    writes = ("GetItem", "PutItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems")
     return row.fault == "garbage" and row.sdk == "once" and operation in writes
 
 

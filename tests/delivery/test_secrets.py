@@ -32,6 +32,7 @@ from shared.market.model import Market
 from shared.pictures.drawing import Drawing
 from shared.secrets import Secret, read_secret, redact
 from shared.settings_loader import load_settings
+from shared.storage.alerts import AlertRepository
 from shared.storage.sqlite import SqliteTable
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -88,6 +89,8 @@ def test_f710_nothing_that_is_written_holds_a_secret(tmp_path, capfd):
             errors += [repr(channel), repr(hook), repr(receiver.state), str(Secret(TOKEN)), f"{channel.api}"]
             found = report.run(deps, since_ms=NOON_MS - 10**7, until_ms=clock.now_ms()).to_json()
             service.settle(3)
+            for alert in AlertRepository(world.state).range()[0]:
+                assert_clean(drawing.svg(alert) or "", "a picture's source")
             for shown in phone.shown:
                 assert_clean(shown.text, "a message")
                 assert_clean(shown.photo or b"", "a picture")

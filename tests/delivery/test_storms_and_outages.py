@@ -28,7 +28,7 @@ def feed(world: World, limit: int = 3000) -> list[str]:
 
 @pytest.mark.parametrize("begins_s", [0, 17, 59])
 @pytest.mark.parametrize("spread_ms", [10, 299])
-def test_200_symbols_in_a_minute_are_at_most_three_notifications(begins_s, spread_ms):
+def test_200_symbols_in_a_minute_are_at_most_three_notifications(begins_s, spread_ms, capsys):
     """F508: wherever in the minute the storm begins; all 200 are in the feed, none is lost, none comes twice."""
     world = World(NOON_MS + begins_s * 1000)
     service = world.service()
@@ -48,6 +48,8 @@ def test_200_symbols_in_a_minute_are_at_most_three_notifications(begins_s, sprea
     assert digest.title.startswith("198 alerts, ")
     assert "and 173 more in the feed" in digest.text
     assert AlertRepository(world.state).pending("pager") == []
+    with capsys.disabled():
+        print(f"\nF508 storm of 200: notifications {world.pager.notifications}, in the feed {len(feed(world))}, lost 0")
 
 
 def test_after_a_storm_alerts_leave_one_by_one_again():
@@ -78,7 +80,7 @@ def test_a_system_alert_is_never_gathered():
     assert world.pager.got[-1].symbol == "feed"
 
 
-def test_a_channel_down_for_an_hour_returns_with_one_digest_and_delays_nobody():
+def test_a_channel_down_for_an_hour_returns_with_one_digest_and_delays_nobody(capsys):
     """F507, and the issue's proof: one digest on return, the other channel has had everything at once."""
     other = KeepingChannel("console")
     world = World(NOON_MS, channels=[PagingChannel(), other])
@@ -96,6 +98,8 @@ def test_a_channel_down_for_an_hour_returns_with_one_digest_and_delays_nobody():
     assert len(digest.alerts) >= 60
     assert "while this channel was down" in digest.title
     assert len(world.pager.got) == len(told)  # beside the digest only the recovery message
+    with capsys.disabled():
+        print(f"\nF507 down for an hour: digests 1 with {len(digest.alerts)} alerts, late on the other channel 0")
     assert len(world.pager.heard()) == len(set(world.pager.heard()))
 
 
@@ -164,7 +168,7 @@ def test_what_nobody_took_for_a_day_is_dead_and_counted():
     assert (note.state, note.error) == ("dead", "not delivered within 24 h")
 
 
-def test_a_channel_that_hangs_delays_no_other_by_a_second():
+def test_a_channel_that_hangs_delays_no_other_by_a_second(capsys):
     """F504: each channel has its own thread; the caller waits for an idle lane only, and only half a second."""
     hung = threading.Event()
     slow, quick = PagingChannel("slow", before=lambda: hung.wait(20)), KeepingChannel("console")
@@ -178,6 +182,8 @@ def test_a_channel_that_hangs_delays_no_other_by_a_second():
         assert outcome.deliveries == {"slow": DeliveryState.PENDING, "console": DeliveryState.SENT}
     assert len(quick.got) == 8
     assert worst < 1.0
+    with capsys.disabled():
+        print(f"\nF504 a channel that hangs: the others at most {worst:.2f} s later")
     began = time.monotonic()
     hung.set()
     assert service.settle(5.0)

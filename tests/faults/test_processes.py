@@ -141,8 +141,7 @@ def test_f109_f119_ten_seconds_of_sleep_cost_no_connection_and_no_trade(tmp_path
 
 
 def test_f119_seventy_seconds_of_sleep_are_one_clean_recovery(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A twentieth of the real times: pings each second, 3 s for the pong, asleep for 0.5 s and then for longer than
-    a ping, its patience and the exchange's own 3 % of rounding."""
+    """A twentieth of the real times: pings each second, 3 s for the pong; asleep 0.5 s, then until it is dropped."""
     monkeypatch.setattr(server, "PING_EVERY_S", 1.0)
     monkeypatch.setattr(server, "PONG_WITHIN_S", 3.0)
     with world(tmp_path) as here:

@@ -375,6 +375,7 @@ def test_f114_mutated_messages_crash_nothing() -> None:
     words = [sys.executable, "-m", "benchmarks.fuzz", "--runs", "20000"]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr[-2000:]
+    assert "20000 runs, no crash" in done.stdout
     figure(runs=20_000, crashes=0)
 
 
