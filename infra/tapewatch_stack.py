@@ -102,7 +102,7 @@ class TapewatchStack(Stack):
             job.id,
             job=job,
             code=self.parts.functions,
-            env=self.variables,
+            env=self.variables if Right.PUBLISH in job.rights else self.variables | self._mute(),
             log_days=self.log_days,
             reserve=self.settings.aws.reserved_concurrency,
             bus=self.bus,
@@ -148,6 +148,13 @@ class TapewatchStack(Stack):
         allow_publish(role, self.alerts.topic)
         if self.telegram is not None:
             allow(role, ("sqs:SendMessage",), self.telegram.queue.queue_arn)
+        webhook = self.settings.alerts.webhook
+        if webhook.enabled:
+            allow_secret(self, role, "alerts.webhook.secret", webhook.secret)
+
+    def _mute(self) -> dict[str, str]:
+        """What a function without alerts is told, so that it does not look for a secret that its role forbids."""
+        return {variable("alerts.webhook.enabled"): "false"} if self.settings.alerts.webhook.enabled else {}
 
     def _streamer(self) -> None:
         image, build = self.parts.image, None
@@ -207,7 +214,7 @@ class TapewatchStack(Stack):
     def _api_env(self) -> dict[str, str]:
         """The API reads the table and the reports; told of the queue, it does not look for Telegram's token."""
         names = ("storage.table_name", "storage.bucket_name", "aws.telegram_queue_url")
-        return {name: self.variables[name] for name in map(variable, names) if name in self.variables}
+        return {name: self.variables[name] for name in map(variable, names) if name in self.variables} | self._mute()
 
 
 def retention(days: int) -> logs.RetentionDays:

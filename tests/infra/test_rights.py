@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,27 @@ def test_reports_are_written_by_one_and_read_by_another(full: Synth) -> None:
             rights[one["Properties"]["Handler"].split(".")[1]] = may
     reads = {"read page", "read told"}
     assert rights == {"report": {"write page", "write told"} | reads, "api": reads}
+
+
+def test_only_who_alerts_reads_the_webhook_secret_or_looks_for_it(
+    synth_of: Callable[..., Synth],
+) -> None:
+    hook = {"enabled": True, "url": "https://hooks.example.org/x", "secret": "/tapewatch/webhook-secret"}
+    synth = synth_of({"alerts": {"webhook": hook}})
+    resolver = Resolver(synth.both)
+    secret = "arn:aws:ssm:eu-central-1:123456789012:parameter/tapewatch/webhook-secret"
+    off = "TAPEWATCH_ALERTS__WEBHOOK__ENABLED"
+    readers = set()
+    for name, one in synth.of("AWS::Lambda::Function").items():
+        handler = one["Properties"]["Handler"]
+        may = allowed(resolver.statements(resolver.role_of(name)), "ssm:GetParameter", secret)
+        if "Environment" not in one["Properties"] or not handler.startswith("functions."):
+            assert not may, handler
+            continue
+        assert (one["Properties"]["Environment"]["Variables"].get(off) == "false") is not may, handler
+        readers |= {handler.split(".")[1]} if may else set()
+    assert {"volume_spike", "sector", "watchdog", "redelivery"} <= readers
+    assert readers.isdisjoint({"api", "kline_bars", "features", "backfill"})
 
 
 def test_only_who_speaks_to_telegram_reads_its_token(full: Synth) -> None:
