@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from shared.exchange.market_data import MarketData
+    from shared.market.model import Bar
+    from shared.settings import VolumeSpikeSettings
 
 
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
@@ -42,10 +47,34 @@ def run(arguments: argparse.Namespace) -> int:
     closed = closed_bars(bars, now_ms)
     chosen = bars if arguments.open_candle else closed
     reading = read_volume_spike(
-        chosen[-(settings.volume_spike.ma_bars + 1) :], threshold=threshold, ma_bars=settings.volume_spike.ma_bars
+        chosen[-(settings.volume_spike.ma_bars + 1) :],
+        threshold=threshold,
+        ma_bars=settings.volume_spike.ma_bars,
+        # A bar that still grows is not yet as rare as it will be.
+        rarity_history=() if arguments.open_candle else _same_minutes(market_data, closed, settings.volume_spike),
+        rarity_min_history=settings.volume_spike.rarity_min_history,
     )
     answer = reading.to_json()
     if arguments.open_candle:
         answer["closed"] = bool(closed) and closed[-1].open_ms == bars[-1].open_ms
     print(json.dumps(answer, ensure_ascii=False))
     return 0
+
+
+def _same_minutes(market_data: MarketData, closed: list[Bar], settings: VolumeSpikeSettings) -> list[float]:
+    """Return the ratios at the last bar's minute of the hour in the hours before, as many as a rarity needs."""
+    from shared.clock import HOUR_MS, MINUTE_MS
+    from shared.detection.volume_spike import same_phase_ratios
+    from shared.errors import ExchangeError
+    from shared.exchange.binance.paging import iter_klines
+
+    if not closed:
+        return []
+    last = closed[-1]
+    start_ms = last.open_ms - settings.rarity_min_history * HOUR_MS - settings.ma_bars * MINUTE_MS
+    try:
+        pages = list(iter_klines(market_data, last.market, last.symbol, start_ms, last.open_ms))
+    except ExchangeError:
+        return []  # the reading stands without its rarity
+    before = [bar for page in pages for bar in page]
+    return same_phase_ratios(before, open_ms=last.open_ms, ma_bars=settings.ma_bars)

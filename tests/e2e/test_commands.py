@@ -53,6 +53,7 @@ def test_volume_spike_prints_one_object(configured: Path, capsys: pytest.Capture
     assert (reading["symbol"], reading["threshold"]) == ("BTCUSDT", 1.5)
     assert reading["ratio"] == pytest.approx(reading["volume_current"] / reading["ma20"])
     assert reading["spike"] == (reading["ratio"] >= 1.5)
+    assert 0.0 <= reading["rarity"] <= 1.0
     closed_ms = parse_utc_ms(reading["timestamp"])
     assert closed_ms % MINUTE_MS == 0
     assert 0 <= SystemClock().now_ms() - closed_ms < 2 * MINUTE_MS
