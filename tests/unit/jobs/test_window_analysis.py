@@ -31,12 +31,14 @@ def slow_lift(rows: list[dict[str, Any]], minutes: int) -> float | None:
         if until <= rows[-1]["end_ms"] and row["prediction"] in after:
             moves = [abs(r["return"]) for r in rows if row["end_ms"] < r["end_ms"] <= until]
             after[row["prediction"]].append(sum(moves))
-    if not after[-1] or not after[1] or not sum(after[1]):
+    if not after[-1] or not after[1]:
         return None
-    return (sum(after[-1]) / len(after[-1])) / (sum(after[1]) / len(after[1]))
+    others = sum(after[1]) / len(after[1])  # may be 0 where the sum is not: the least of all numbers, halved
+    return (sum(after[-1]) / len(after[-1])) / others if others else None
 
 
 @example([(0.0, -1, 1), (0.0625, 1, 1), (1e-12, -1, 3)])
+@example([(0.0, -1, 1), (0.0, 1, 1), (5e-324, 1, 1), (0.0, -1, 3)])
 @given(
     st.lists(
         st.tuples(st.floats(-0.1, 0.1), st.sampled_from([-1, 1, None]), st.integers(1, 4)), min_size=1, max_size=120

@@ -24,6 +24,8 @@ from shared.storage.cooldowns import CooldownRepository
 from shared.storage.dynamodb import DynamoTable
 from shared.storage.mutes import MuteRepository
 
+pytestmark = pytest.mark.aws  # moto's CloudFormation needs the packages of that level
+
 REGION = "eu-central-1"
 TEMPLATE = {
     "Resources": {
