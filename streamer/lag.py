@@ -4,18 +4,46 @@ from __future__ import annotations
 
 LAG_MS = 5_000  # further behind than this, the stream is dropped and what it held is fetched over REST
 LAG_S = 3.0  # for so long
+SLOW_MS = 1_000  # a read that took longer makes the next one go in parts
 _NO_LAG_MS = 1 << 60
 
 
 class LagWatch:
-    """Judges the lag against the least one that was seen: the clocks of a recording and of this machine may be years
-    apart. An old lag of a silent feed says nothing."""
+    """Judges the lag of receipts against the least one that was seen: the clocks of a recording and of this machine may
+    be years apart. An old lag of a silent feed says nothing. What we ourselves need for a read comes on top: a slow
+    consumer takes everything that waits in one read, whose newest trade is never old when it is received.
+    """
 
     def __init__(self) -> None:
         self._least_ms = _NO_LAG_MS
         self._since_s: float | None = None
         self._recv_ms = 0
+        self.held_ms = 0
+        self._read_ms, self._late_ms = 0, 0
         self.drops = 0
+
+    @property
+    def slow(self) -> bool:
+        """The last read took so long that the next one should be decided in parts."""
+        return self.held_ms > SLOW_MS
+
+    def decided(self, recv_ms: int, now_ms: int) -> bool:
+        """Note that something received at `recv_ms` has been decided at `now_ms`, on the same clock.
+
+        Tells whether to drop what is left of the read, and the stream: its parts have come too late for too long. One
+        that came late alone is a pause of this process (a sleep), after which the rest is quick.
+        """
+        self.held_ms = max(0, now_ms - recv_ms)
+        if recv_ms != self._read_ms:
+            self._read_ms, self._late_ms = recv_ms, 0
+        if self.held_ms <= LAG_MS:
+            return False
+        self._late_ms = self._late_ms or now_ms
+        if now_ms - self._late_ms <= LAG_S * 1000:
+            return False
+        self._late_ms = 0
+        self.drops += 1
+        return True
 
     def look(self, lag_ms: int, recv_ms: int, now_s: float) -> bool:
         """Tell whether to drop the stream now: what it holds is fetched over REST, which is faster.
@@ -27,7 +55,7 @@ class LagWatch:
         fresh, self._recv_ms = recv_ms != self._recv_ms, recv_ms
         if recv_ms:
             self._least_ms = min(lag_ms, self._least_ms)
-        if lag_ms - self._least_ms <= LAG_MS or not fresh:
+        if lag_ms - self._least_ms + self.held_ms <= LAG_MS or not fresh:
             self._since_s = None
         elif self._since_s is None:
             self._since_s = now_s

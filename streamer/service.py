@@ -43,6 +43,7 @@ from streamer.worker import Job
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
+PART = 64  # messages decided at once while we are slow
 LIQUIDATIONS = "liquidations"  # the kind under which the sector job reads the minute sums
 
 
@@ -288,6 +289,17 @@ class StreamerService:
         return not self.owning or self._stopping.is_set() or self.backlog.full
 
     def _receive(self, batch: Sequence[bytes], recv_ms: int) -> None:
+        parts: Iterable[Sequence[bytes]] = (batch,)
+        if self.lag.slow:
+            messages = list(batch)
+            parts = (messages[at : at + PART] for at in range(0, len(messages), PART))
+        for part in parts:
+            self._take(part, recv_ms)
+            if self.lag.decided(recv_ms, self._clock.now_ms()):
+                self._fell_behind()  # the ids show what is left unread here, and REST has it
+                return
+
+    def _take(self, batch: Sequence[bytes], recv_ms: int) -> None:
         try:
             actions = self.session.receive_many(batch, recv_ms)
         except Exception:  # one message must not stop the others; the count shows that ours is the fault
@@ -298,6 +310,15 @@ class StreamerService:
         if actions:
             self.executor.execute(actions)
 
+    def _fell_behind(self) -> None:
+        logger.warning("stream_behind", extra={"lag_ms": self.lag_ms})
+        self.lines.replace("behind")
+
+    @property
+    def lag_ms(self) -> int:
+        """How far the newest decision lies behind its trade, on the exchange's clock."""
+        return self.session.lag_ms + self.lag.held_ms
+
     async def _tick_for_ever(self) -> None:
         told_s = 0.0
         while True:
@@ -307,8 +328,7 @@ class StreamerService:
                 self.executor.execute(session.tick())
                 self.lines.watch(session.activity(), now_s)
                 if self.lag.look(session.lag_ms, session.newest_recv_ms, now_s):
-                    logger.warning("stream_behind", extra={"lag_ms": session.lag_ms})
-                    self.lines.replace("behind")
+                    self._fell_behind()
                 self.executor.probe(self._market, now_s, live=self.lines.live)
                 self.executor.save_first_positions()
                 self.executor.save_memories()

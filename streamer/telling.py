@@ -50,7 +50,7 @@ def status(service: StreamerService) -> dict[str, Any]:
         "symbols": len(session.symbols),
         "trades": session.trades,
         "trades_per_s": service.rate.per_s,
-        "lag_ms": session.lag_ms if session.trades else None,
+        "lag_ms": service.lag_ms if session.trades else None,
         "last_event_ms": session.newest_ms or None,
         "windows": session.windows,
         "models": session.models,
@@ -118,7 +118,7 @@ class Heartbeat:
         fields: dict[str, Value] = {
             "state": "stopped" if final else health(service).state.value,
             "last_event_ms": session.newest_ms,
-            "lag_ms": session.lag_ms,
+            "lag_ms": service.lag_ms,
             "trades": session.trades,
             "rejected": sum(session.rejected.values()),
             "rejected_by_reason": dict(session.rejected),

@@ -7,12 +7,13 @@ import gzip
 import importlib.util
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from http import HTTPStatus
 from itertools import pairwise
 from pathlib import Path
@@ -23,6 +24,7 @@ from websockets.asyncio.server import ServerConnection
 from local.exchange.proxy import FaultProxy
 from shared.market.model import Trade
 from streamer import lag
+from streamer.actions import Action
 from streamer.backoff import MAX_ATTEMPTS, AttemptBudget
 from streamer.service import StreamerService
 from streamer.watchdog import Watchdog
@@ -239,6 +241,34 @@ def test_f109_a_stream_that_stays_behind_is_dropped_and_refilled(monkeypatch: py
     verdict, status = stream_through(exchange, during=during)
     assert verdict.clean, verdict
     assert status["dropped_for_lag"] >= 1
+
+
+@pytest.mark.slow
+def test_f109_a_handler_of_50_ms_a_message_is_seen_dropped_and_refilled() -> None:
+    """300 messages a second in market time, each of which costs 50 ms until the stream has been dropped once."""
+    symbols = tuple(f"COIN{number:02d}USDT" for number in range(24))
+    exchange = Exchange(count=600, per_s=12.5, symbols=symbols)
+    lags: list[int] = []
+
+    def during(service: StreamerService, feed: ServedFeed) -> None:
+        take = service.session.receive_many
+
+        def slow(batch: Sequence[bytes], recv_ms: int) -> list[Action]:
+            if service.lag.drops == 0 and service.session.trades > 1000:
+                time.sleep(0.05 * len(batch))
+            return take(batch, recv_ms)
+
+        service.session.receive_many = slow  # type: ignore[method-assign]
+        while service.lag.drops == 0:
+            assert exchange.position < exchange.count, "never dropped"
+            lags.append(service.lag.held_ms)
+            time.sleep(0.05)
+
+    verdict, status = stream_through(exchange, during=during, within_s=120)
+    peak_mb = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    figure(lag_s=round(max(lags) / 1000, 1), gaps=status["gaps"], peak_mb=round(peak_mb))
+    assert verdict.clean, verdict
+    assert max(lags) > lag.LAG_MS
 
 
 def test_f110_repeats() -> None:
