@@ -68,6 +68,10 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Deployment
             boto3.client("sqs", region_name=REGION).create_queue(QueueName="inbox")
             boto3.client("ssm", region_name=REGION).put_parameter(Name=TOKEN, Value=telegram.token, Type="SecureString")
             subscribe(made)
+            # The emulator would hand Telegram's queue to a function of its own, which takes everything for done.
+            functions = boto3.client("lambda", region_name=REGION)
+            for source in functions.list_event_source_mappings()["EventSourceMappings"]:
+                functions.update_event_source_mapping(UUID=source["UUID"], Enabled=False)
             for name, module in (("api", "api"), ("telegram", "telegram")):
                 [function] = [
                     logical
@@ -139,8 +143,8 @@ def test_every_read_of_the_api_is_within_its_own_rights(world: tuple[Deployment,
     assert not {action for call in made.calls for action, _ in call.rights} & {"dynamodb:PutItem", "sns:Publish"}
 
 
-def waiting(url: str, within_s: float = 60.0) -> list[Any]:
-    """Return what lies in a queue; the emulator hides each message while it tries to hand it to a function."""
+def waiting(url: str, within_s: float = 20.0) -> list[Any]:
+    """Return what lies in a queue, or comes into it in time."""
     sqs, end = boto3.client("sqs", region_name=REGION), time.monotonic() + within_s
     while time.monotonic() < end:
         if found := sqs.receive_message(QueueUrl=url, MaxNumberOfMessages=10).get("Messages"):
