@@ -233,18 +233,6 @@ def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -
             readings.put(KIND, at_ms, shares)
         deps.warm.ratios.load(readings, KIND, names, known_ms)
         table.reset()
-    known = jobs(settings)
-    handlers: dict[str, Callable[[Any, Any], Any]] = {
-        job.name: importlib.import_module(job.module).make_handler(lambda: deps)
-        for job in known
-        if job.name not in ("backfill", "report")
-    }
-    sums: dict[str, Counter[str]] = {job: Counter() for job in handlers}
-    logs, cold_reads = Logs(), list[int]()
-    if settings.volume_spike.enabled:  # a process that has run for an hour knows each phase of the hour but its newest
-        minutes = [first_ms + (number - 1) * MINUTE_MS for number in range(1, rounds)]
-        known_ms = [at_ms - hours * HOUR_MS for at_ms in minutes for hours in range(2, RARITY_HOURS + 1)]
-        deps.warm.ratios.load(readings_of(deps), KIND, settings.universe.spot_symbols, known_ms)
     for one in logging.getLogger("tapewatch").handlers:
         one.setStream(logs)  # type: ignore[attr-defined]
 

@@ -35,11 +35,24 @@ ADVICE = (
 def effective(settings: Settings, region: str | None) -> tuple[Settings, tuple[str, ...]]:
     """Return the settings that can work in the region, at AWS's pace, and what to tell about the difference."""
     settings = paced(settings)
+    if not settings.aws.streamer.enabled:
+        settings = without_streams(settings)
     if not (settings.sector.enabled and futures_blocked(region)):
         return settings, ()
     return (
         msgspec.structs.replace(settings, sector=msgspec.structs.replace(settings.sector, enabled=False)),
         (ADVICE.format(region=region),),
+    )
+
+
+def without_streams(settings: Settings) -> Settings:
+    """Switch off what looks at every trade: without a streamer nobody would, and the watchdog would miss it."""
+    replace = msgspec.structs.replace
+    return replace(
+        settings,
+        trade_spike=replace(settings.trade_spike, enabled=False),
+        window_anomaly=replace(settings.window_anomaly, enabled=False),
+        pump=replace(settings.pump, enabled=False),
     )
 
 

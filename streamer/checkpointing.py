@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from shared.detection.forest import FlatForest
@@ -32,6 +33,19 @@ _FAR_MS = 10**14
 _MOST_ROWS = 2_000  # more windows than a detector remembers
 
 
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What storage knows of a symbol; `version` is 0 where it was never stored, None where that is unknown."""
+
+    symbol: str
+    version: int | None
+    snapshot: dict[str, Any] | None = None
+    model: tuple[bytes, int] | None = None
+    memory: dict[str, Any] | None = None
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    damaged: bool = False
+
+
 class Checkpoints:
     """Loads and stores a session, symbol by symbol. Not thread-safe: one thread writes."""
 
@@ -44,32 +58,51 @@ class Checkpoints:
         self._versions: dict[str, int] = {}
         self.refused = 0  # transactions that another owner's fence or version stopped
 
-    def restore(self, session: Session, symbols: Sequence[str] | None = None) -> tuple[int, list[str]]:
+    def restore(self, session: Session) -> tuple[int, list[str]]:
         """Let a fresh session continue; return how many symbols do, and those whose stored state was unusable.
 
         An unusable state (damaged, of another version or other settings) is left out: its symbol learns anew.
         """
         continued, unusable = 0, []
-        for symbol in session.symbols if symbols is None else symbols:
-            try:
-                item = self._table.get(self._key(symbol))
-                if item is None:
-                    self._versions[symbol] = 0
-                    continue
-                version, blob = item.get("version"), item.get("blob")
-                self._versions[symbol] = version if isinstance(version, int) else 0
-                snapshot = unsqueeze(blob) if isinstance(blob, bytes) else {}
-                memory = self._memories.get(self._memory_name(symbol))
-                rows = self._rows(symbol, -1 if memory is None else int(memory.get("through_ms", -1)))
-            except StorageUnavailable as exc:
-                logger.warning("checkpoint_unreadable", extra={"symbol": symbol, "reason": str(exc)})
-                unusable.append(symbol)
-                continue
-            if session.restore(symbol, snapshot, self.model(symbol), memory=memory, rows=rows):
-                continued += 1
-            else:
-                unusable.append(symbol)
+        for symbol in session.symbols:
+            known = self.apply(session, self.read((symbol,)))
+            continued += known[0]
+            unusable += known[1]
         return continued, unusable
+
+    def read(self, symbols: Sequence[str]) -> list[Stored]:
+        """Read what is stored of these symbols; it changes nothing here, so any thread may."""
+        return [self._read(symbol) for symbol in symbols]
+
+    def apply(self, session: Session, stored: Sequence[Stored]) -> tuple[int, list[str]]:
+        """Let the session's symbols continue from what was read; the same answer as `restore`."""
+        continued, unusable = 0, []
+        for one in stored:
+            if one.version is not None:
+                self._versions[one.symbol] = one.version
+            if one.snapshot is not None and session.restore(
+                one.symbol, one.snapshot, one.model, memory=one.memory, rows=one.rows
+            ):
+                continued += 1
+            elif one.snapshot is not None or one.damaged:
+                unusable.append(one.symbol)
+        return continued, unusable
+
+    def _read(self, symbol: str) -> Stored:
+        version: int | None = None
+        try:
+            item = self._table.get(self._key(symbol))
+            if item is None:
+                return Stored(symbol, 0)
+            found, blob = item.get("version"), item.get("blob")
+            version = found if isinstance(found, int) else 0
+            snapshot = unsqueeze(blob) if isinstance(blob, bytes) else {}
+            memory = self._memories.get(self._memory_name(symbol))
+            rows = self._rows(symbol, -1 if memory is None else int(memory.get("through_ms", -1)))
+        except StorageUnavailable as exc:
+            logger.warning("checkpoint_unreadable", extra={"symbol": symbol, "reason": str(exc)})
+            return Stored(symbol, version, damaged=True)
+        return Stored(symbol, version, snapshot, self.model(symbol), memory, rows)
 
     def _rows(self, symbol: str, after_ms: int) -> list[dict[str, Any]]:
         rows = self._windows.range(self._market.value, symbol, after_ms + 1, _FAR_MS, limit=_MOST_ROWS, reverse=True)

@@ -1,4 +1,5 @@
-"""Does the stream stay too far behind? Pure; told the lag and the time."""
+"""Does the stream stay too far behind? Pure; told the lag and the time. Our own delay is counted on the machine's
+monotonic clock: the market's may jump, wait in a backlog, or run at sixty times its speed."""
 
 from __future__ import annotations
 
@@ -19,7 +20,7 @@ class LagWatch:
         self._since_s: float | None = None
         self._recv_ms = 0
         self.held_ms = 0
-        self._read_ms, self._late_ms = 0, 0
+        self._began_s, self._late_s = -1.0, -1.0
         self.drops = 0
 
     @property
@@ -27,22 +28,22 @@ class LagWatch:
         """The last read took so long that the next one should be decided in parts."""
         return self.held_ms > SLOW_MS
 
-    def decided(self, recv_ms: int, now_ms: int) -> bool:
-        """Note that something received at `recv_ms` has been decided at `now_ms`, on the same clock.
+    def decided(self, began_s: float, now_s: float) -> bool:
+        """Note that a part of the read that began to be decided at `began_s` has been decided at `now_s`.
 
         Tells whether to drop what is left of the read, and the stream: its parts have come too late for too long. One
         that came late alone is a pause of this process (a sleep), after which the rest is quick.
         """
-        self.held_ms = max(0, now_ms - recv_ms)
-        if recv_ms != self._read_ms:
-            self._read_ms, self._late_ms = recv_ms, 0
+        self.held_ms = round((now_s - began_s) * 1000)
+        if began_s != self._began_s:
+            self._began_s, self._late_s = began_s, -1.0
         if self.held_ms <= LAG_MS:
             return False
-        self._late_ms = self._late_ms or now_ms
-        if now_ms - self._late_ms <= LAG_S * 1000:
+        if self._late_s < 0:
+            self._late_s = now_s
+        if now_s - self._late_s <= LAG_S:
             return False
-        self._late_ms = 0
-        self.drops += 1
+        self._drop()
         return True
 
     def look(self, lag_ms: int, recv_ms: int, now_s: float) -> bool:
@@ -60,8 +61,11 @@ class LagWatch:
         elif self._since_s is None:
             self._since_s = now_s
         elif now_s - self._since_s > LAG_S:
-            self._since_s = None
-            self.drops += 1
-            self._least_ms = _NO_LAG_MS
+            self._drop()
             return True
         return False
+
+    def _drop(self) -> None:
+        """Begin anew: what the old connection still hands on is no news of the next one."""
+        self.drops += 1
+        self.held_ms, self._late_s, self._since_s, self._least_ms = 0, -1.0, None, _NO_LAG_MS

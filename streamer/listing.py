@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any
 
 from shared.errors import TapewatchError
-from streamer.checkpointing import Checkpoints
+from streamer.checkpointing import Checkpoints, Stored
 from streamer.executing import Executor
 from streamer.lines import Lines
 from streamer.session import Session
@@ -18,7 +19,9 @@ logger = logging.getLogger(__name__)
 LISTING_S = 300.0
 
 
-async def keep_up(listing: Callable[[], Sequence[str]], follow: Callable[[Sequence[str]], None]) -> None:
+async def keep_up(
+    listing: Callable[[], Sequence[str]], follow: Callable[[Sequence[str]], Coroutine[Any, Any, None]]
+) -> None:
     """Ask every few minutes which symbols are to be streamed, until cancelled."""
     while True:
         await asyncio.sleep(LISTING_S)
@@ -32,14 +35,19 @@ async def keep_up(listing: Callable[[], Sequence[str]], follow: Callable[[Sequen
 
         await in_daemon_thread(ask)
         if asked:
-            follow(asked[0])
+            await follow(asked[0])
 
 
 def change_symbols(
-    session: Session, symbols: Sequence[str], checkpoints: Checkpoints, executor: Executor, lines: Lines
+    session: Session,
+    symbols: Sequence[str],
+    stored: Sequence[Stored],
+    checkpoints: Checkpoints,
+    executor: Executor,
+    lines: Lines,
 ) -> bool:
     """Let the session follow these symbols from now on; False when it does already. What goes is stored, what comes
-    goes on from what is stored, and those that stay notice nothing."""
+    goes on from what was read of it (`stored`), and those that stay notice nothing."""
     gone = [symbol for symbol in session.symbols if symbol not in set(symbols)]
     new = [symbol for symbol in symbols if symbol not in session.states]
     if not gone and not new:
@@ -54,7 +62,7 @@ def change_symbols(
     for symbol in new:
         session.add_symbol(symbol)
     if new:
-        checkpoints.restore(session, new)
+        checkpoints.apply(session, [one for one in stored if one.symbol in new])
         session.doubt(new)
         executor.unsaved(new)
     lines.follow(session)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 from shared.clock import Clock
 from shared.errors import ExchangeError
@@ -23,7 +23,7 @@ from shared.settings import Settings
 from shared.storage.readings import ReadingRepository
 from shared.storage.table import Table
 from streamer import fitting, liquidation_feed, telling
-from streamer.checkpointing import Checkpoints
+from streamer.checkpointing import Checkpoints, Stored
 from streamer.connection import Connector
 from streamer.executing import Executor, SignalSink
 from streamer.gathering import Gathering
@@ -205,7 +205,7 @@ class StreamerService:
                     self.liquidations = LiquidationSums(self._store_liquidations)
                     tasks.create_task(liquidation_feed.hear(self.settings, self._connector, self.liquidations))
                 if self._listing is not None:
-                    tasks.create_task(keep_up(self._listing, self._listed))
+                    tasks.create_task(keep_up(self._listing, self.follow))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
 
@@ -264,14 +264,20 @@ class StreamerService:
         if not worker.stop(within_s):
             logger.error("flush_incomplete", extra={"dropped": dict(worker.dropped), "reason": worker.error})
 
-    def _listed(self, symbols: Sequence[str]) -> None:
-        if self.backlog.live:
-            self.follow(symbols)
+    async def follow(self, symbols: Sequence[str]) -> None:
+        """Stream these symbols from now on; on the loop.
 
-    def follow(self, symbols: Sequence[str]) -> None:
-        """Stream these symbols from now on; on the loop's thread. Those that stay notice nothing."""
-        if change_symbols(self.session, symbols, self.checkpoints, self.executor, self.lines):
-            self._symbols = self.session.symbols
+        Those that stay notice nothing, not even the reading of what is stored of those that come. Before the stream is
+        live, and when another session has begun meanwhile, it is left to the next look at the listing.
+        """
+        session, stored = self.session, list[Stored]()
+        new = [symbol for symbol in symbols if symbol not in session.states]
+        if new:
+            await in_daemon_thread(lambda: stored.extend(self.checkpoints.read(new)))
+        if not self.backlog.live or session is not self.session:
+            return
+        if change_symbols(session, symbols, stored, self.checkpoints, self.executor, self.lines):
+            self._symbols = session.symbols
 
     # --- messages and time --------------------------------------------------------------------------------------
     async def _learn_and_live(self) -> None:
@@ -289,13 +295,13 @@ class StreamerService:
         return not self.owning or self._stopping.is_set() or self.backlog.full
 
     def _receive(self, batch: Sequence[bytes], recv_ms: int) -> None:
-        parts: Iterable[Sequence[bytes]] = (batch,)
+        began_s, parts = time.monotonic(), cast(Iterable[Sequence[bytes]], (batch,))
         if self.lag.slow:
             messages = list(batch)
             parts = (messages[at : at + PART] for at in range(0, len(messages), PART))
         for part in parts:
             self._take(part, recv_ms)
-            if self.lag.decided(recv_ms, self._clock.now_ms()):
+            if self.lag.decided(began_s, time.monotonic()):
                 self._fell_behind()  # the ids show what is left unread here, and REST has it
                 return
 

@@ -20,6 +20,7 @@ from shared.market.model import Market
 GENESIS_HOUR = 438_288  # 2020-01-01: trade 1 of every symbol
 AGGREGATE_OFFSET = 1_000_000  # aggregate ids are never the trades' own
 _SIZE_SIGMA = 1.1  # of the logarithm of a trade's size
+_SIZE_LARGEST = 3.0  # standard deviations, about 15 mean sizes: no chance trade of a day outgrows a planted one
 _BASIS = 0.0004  # futures stand this much above spot, log
 
 
@@ -180,7 +181,8 @@ class Tape:
         mid = self.mid(times)
         minute = (times - start) // MINUTE_MS
         lively = self._own.activity(hour) * np.exp(0.2 * rng.standard_normal(60))
-        sizes = np.exp(_SIZE_SIGMA * rng.standard_normal(n)) * symbol.coin.trade_quote / mid * lively[minute]
+        spread = np.minimum(rng.standard_normal(n), _SIZE_LARGEST)
+        sizes = np.exp(_SIZE_SIGMA * spread) * symbol.coin.trade_quote / mid * lively[minute]
         mean = float(sizes.mean())
         sizes *= effects.factor(Bend.VOLUME, times, 1.0)
         for huge in effects.within(Bend.HUGE, start, start + HOUR_MS):

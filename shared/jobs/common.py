@@ -67,7 +67,7 @@ def note_blind(deps: Dependencies, component: str, market: Market, asked: Asked[
 
 @contextmanager
 def noting_blindness(deps: Dependencies, component: str, market: Market) -> Iterator[None]:
-    """Note the exchange's failure to answer a run's first question, and let it pass."""
+    """Note why the exchange did not answer a run's first question; the error goes on to the caller."""
     try:
         yield
     except ExchangeError as exc:

@@ -105,7 +105,7 @@ def _finish(
         sample_ms=sample_ms,
         symbols=symbols,
         readings=len(rows),
-        no_data=sum(row.to_json()["status"] == "no_data" for row in rows.values()),
+        no_data=sum(row.status == "no_data" for row in rows.values()),
         signals=told.signals,
         alerts=told.alerts,
         held=told.held,

@@ -18,20 +18,21 @@ logger = make_logger()
 
 
 def judge(
-    *, data_age_s: int | None, silent: tuple[str, ...], errors: int, dead_letters: int | None
-) -> Trouble:  # fmt: skip
+    *, data_age_s: int | None, silent: tuple[str, ...], errors: int, dead_letters: int | None, streamed: bool = True
+) -> Trouble:
     """Return what is wrong.
 
     Args:
         data_age_s: of the slowest streamer's newest trade; None: no streamer has ever shown itself.
         silent: components that gave no sign of life in time.
         errors: failed runs within the last `ERRORS_WITHIN_MS`.
+        streamed: a streamer is expected.
         dead_letters: messages given up; None: the queues did not say, which is as bad.
     """
     found = Trouble(0)
-    if data_age_s is None or data_age_s > STREAMER_SILENT_S:
+    if streamed and (data_age_s is None or data_age_s > STREAMER_SILENT_S):
         found |= Trouble.STREAMER_SILENT
-    if data_age_s is None or data_age_s > FEED_LAG_S:
+    if streamed and (data_age_s is None or data_age_s > FEED_LAG_S):
         found |= Trouble.FEED_LAG
     if any(name != "streamer" for name in silent):
         found |= Trouble.MINUTE_MISSED

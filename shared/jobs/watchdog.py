@@ -122,7 +122,13 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
             told = tell(deps, fresh)
             beat_sparingly(deps, "watchdog", {"minute_ms": scheduled_ms, "silent": sorted(after["down"])})
             silent = tuple(sorted(after["down"]))
-            trouble = judge(data_age_s=data_age_s, silent=silent, errors=errors, dead_letters=dead_letters)
+            trouble = judge(
+                data_age_s=data_age_s,
+                silent=silent,
+                errors=errors,
+                dead_letters=dead_letters,
+                streamed=any(one.name == "streamer" for one in components),
+            )
             return WatchdogReport(
                 scheduled_ms,
                 watched=len(components),

@@ -67,9 +67,12 @@ class FeatureRepository:
         return blob.data
 
 
-@lru_cache(maxsize=4096)
+@lru_cache(maxsize=1024)
 def _one(data: bytes, symbol: str) -> dict[str, Any] | None:
-    """Return one symbol's row of a stored minute. Kept, because a page asks for the same minutes again and again."""
+    """Return one symbol's row of a stored minute.
+
+    Kept, because a page asks for the same minutes again and again; a thousand minutes of 500 symbols are some 20 MB.
+    """
     return _read(data).get(symbol)
 
 

@@ -15,6 +15,7 @@ import pytest
 from functions.api_reports import POLICY as REPORT_POLICY
 from functions.bootstrap import EVENT_SOURCE
 from functions.events import read_trigger
+from infra.app import effective
 from infra.jobs import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, jobs
 from infra.names import futures_blocked, variable
 from local.page_files import POLICY as PAGE_POLICY
@@ -232,6 +233,9 @@ def test_spot_and_shards(full: Synth) -> None:
 def test_the_streamer_can_be_left_out(synth_of: Callable[..., Synth]) -> None:
     without = synth_of({"aws": {"streamer": {"enabled": False}}})
     assert without.of("AWS::ECS::Service") == without.of("AWS::EC2::VPC") == {}
+    settings, _ = effective(parse_settings({"aws": {"streamer": {"enabled": False}}}), None)
+    assert not any((settings.trade_spike.enabled, settings.window_anomaly.enabled, settings.pump.enabled))
+    assert settings.volume_spike.enabled
 
 
 # --- alerts ------------------------------------------------------------------------------------------------------

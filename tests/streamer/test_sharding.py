@@ -123,7 +123,8 @@ def test_symbols_come_and_go_without_a_restart() -> None:
         service.session = service._new_session()
         service.run_in_thread()
         wait_until(lambda: service.status()["trades"] > 100, 20)
-        service._on_loop(lambda: service.follow(symbols[1:]))
+        assert service._on_loop.loop is not None
+        asyncio.run_coroutine_threadsafe(service.follow(symbols[1:]), service._on_loop.loop).result(10)
         wait_until(lambda: service.session.symbols == tuple(symbols[1:]), 20)
         wait_until(lambda: service.session.activity().get(symbols[3], 0) > 20, 20)
         assert feed.clients == 1

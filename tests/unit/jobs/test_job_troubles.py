@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from itertools import product
 
+import msgspec
 import pytest
 from fakes import START_MS, FakeWorld
 
@@ -28,6 +29,8 @@ def test_every_combination_of_conditions_is_told() -> None:
         assert (Trouble.FUNCTION_ERRORS in found) == (errors > 1)
         assert (Trouble.DEAD_LETTERS in found) == (dead != 0)
         seen.add(int(found))
+        streamless = judge(data_age_s=age, silent=silent, errors=errors, dead_letters=dead, streamed=False)
+        assert streamless == found & ~(Trouble.STREAMER_SILENT | Trouble.FEED_LAG)
     assert {0, 31} <= seen
 
 
@@ -36,6 +39,20 @@ def test_queues_that_do_not_answer_are_trouble_and_none_are_not() -> None:
         raise StorageUnavailable("no answer")
 
     assert [count_dead_letters(one) for one in (None, lambda: 4, broken)] == [0, 4, None]
+
+
+def test_a_deployment_without_a_streamer_is_not_missing_one(world: FakeWorld) -> None:
+    rules = world.settings
+    streamless = msgspec.structs.replace(
+        rules,
+        trade_spike=msgspec.structs.replace(rules.trade_spike, enabled=False),
+        window_anomaly=msgspec.structs.replace(rules.window_anomaly, enabled=False),
+    )
+    wanted = Trouble.STREAMER_SILENT | Trouble.FEED_LAG
+    for settings, found in ((rules, wanted), (streamless, Trouble(0))):
+        report = watchdog.run(replace(world.deps, settings=settings), scheduled_ms=START_MS)
+        assert report.trouble is not None
+        assert report.trouble & wanted == found
 
 
 @pytest.mark.parametrize(("minutes_ago", "counted"), [((0, 1), 2), ((1, 6), 1), ((6, 7), 0)])

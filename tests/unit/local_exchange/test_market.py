@@ -150,6 +150,20 @@ def test_what_was_planted_is_really_there(market: SimulatedMarket) -> None:
             assert (share >= 0.7 and moved > 0.02) if found.direction == "UP" else (share <= 0.3 and moved < -0.02)
 
 
+@pytest.mark.parametrize("late", range(0, 40_000, 5_003))
+def test_whenever_a_demo_starts_its_huge_trade_is_a_record(late: int) -> None:
+    """Chance trades come out otherwise in every demo; the planted one must outgrow those of the hours learned from."""
+    start = START + late * MINUTE_MS
+    plan = [planted for planted in demo_plan(start)[:1] if planted.kind == "trade_spike"]
+    market = SimulatedMarket(7, start, plan=plan)
+    [spike] = market.truth()
+    sizes = [float(one.quantity) for one in prints(market, start - 6 * HOUR_MS, spike.start_ms, spike.symbol)]
+    sums = np.cumsum([0.0, *sizes])
+    largest = float(np.max(np.array(sizes[200:]) * 200 / (sums[200:-1] - sums[:-201])))
+    assert largest > 10  # chance finds there are
+    assert float(str(spike.numbers["ratio"])) > 1.3 * largest
+
+
 def test_the_sector_shot_meets_the_rule(market: SimulatedMarket) -> None:
     """Excess return and volume of the planted bars against their own 720 minutes, by the plain definition."""
     shot = next(p for p in market.plan if p.kind == "sector_initiator")
