@@ -68,6 +68,7 @@ ALERTS_A_MONTH = 150  # five a day (docs/alerts.md), each to one e-mail address
 ALARMS = 6
 METRICS_AT_TIMES = ALERTS_A_MONTH / HOURS  # AlertsMade is charged by the hours in which it is sent
 QUEUES_ASKED = 1  # a minute, by the watchdog; two with Telegram
+COUNTED_MINUTES = {"default": 40}  # few symbols: one chance find in few minutes would weigh as if it came each minute
 COLD_EVERY_H = 4  # AWS replaces a function that runs all the time "every few hours"
 SPEED = 10.0  # of the market that the streamer is measured on
 TARGETS = {"default": 15.0, "whole market": 45.0}
@@ -204,8 +205,8 @@ def fill_history(deps: Any, minutes: int, until_ms: int) -> None:
 def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -> None:
     import importlib
 
-    from shared.jobs.common import readings_of
-    from shared.jobs.volume_spike import CATCH_UP, KIND, RARITY_HOURS
+    from shared.jobs.common import ratios_of, readings_of
+    from shared.jobs.volume_spike import CATCH_UP, KIND, RARITY_HOURS, ratios_in
     from shared.storage.sqlite import SqliteTable
 
     table, calls, emitted = MeteredTable(SqliteTable(":memory:")), Counter[str](), list[Any]()
@@ -231,7 +232,9 @@ def measure_jobs(name: str, settings: Settings, result: Measured, rounds: int) -
         for at_ms in {*known_ms, *cold_ms, *before_ms}:
             shares = {name: row | {"symbol": name, "ratio": round(random.lognormvariate(0, 1), 4)} for name in names}
             readings.put(KIND, at_ms, shares)
-        deps.warm.ratios.load(readings, KIND, names, known_ms)
+            ratios_of(deps).put(at_ms, ratios_in(shares))
+        for at_ms in minutes:
+            deps.warm.ratios.load(ratios_of(deps), names, [one for one in known_ms if (at_ms - one) % HOUR_MS == 0])
         table.reset()
     for one in logging.getLogger("tapewatch").handlers:
         one.setStream(logs)  # type: ignore[attr-defined]
@@ -428,8 +431,9 @@ def market(name: str, speed: float) -> Iterator[tuple[Settings, int]]:
         exchange.join(5)
 
 
-def measure(name: str, rounds: int = 3) -> Measured:
+def measure(name: str) -> Measured:
     """Run the deployment called `name` beside a local exchange and count."""
+    rounds = 1 + COUNTED_MINUTES.get(name, 5)
     os.environ["AWS_LAMBDA_FUNCTION_NAME"] = "tapewatch"  # so that it logs and counts as on AWS
     logging.getLogger("tapewatch").setLevel(logging.INFO)
     result = Measured(name)

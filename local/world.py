@@ -221,7 +221,7 @@ class World:
                 symbols=available.spot_symbols,
                 owner="local",  # the state file's lock sees to it that there is only one
             )
-            if available.spot_symbols and (self.settings.trade_spike.enabled or self.settings.window_anomaly.enabled)
+            if available.spot_symbols and self.settings.watches_trades
             else None
         )
         self.api = (

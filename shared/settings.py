@@ -264,6 +264,11 @@ class Settings(Section, frozen=True):
     aws: AwsSettings = AwsSettings()
 
     @property
+    def watches_trades(self) -> bool:
+        """Some rule looks at every trade, so a streamer is needed."""
+        return self.trade_spike.enabled or self.window_anomaly.enabled or self.pump.enabled
+
+    @property
     def benchmark_symbol(self) -> str:
         """The sector detector's benchmark; the old section's word wins where it is given."""
         return self.sector.universe.benchmark_symbol or self.universe.benchmark_symbol

@@ -13,10 +13,10 @@ from shared.detection.features import history_minutes
 from shared.detection.volume_spike import VolumeSpikeDetector
 from shared.errors import RateLimited
 from shared.jobs import charts, universe
-from shared.jobs.common import bars_of, beat, readings_of, spot_symbols
+from shared.jobs.common import bars_of, beat, ratios_of, readings_of, spot_symbols
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import HOST_REFUSES, ask_each, refusal_text
-from shared.jobs.volume_spike import KIND
+from shared.jobs.volume_spike import KIND, ratios_in
 from shared.market.bars import closed_bars, normalize_bars
 from shared.market.model import Bar, Market
 from shared.settings import SectorSettings
@@ -306,5 +306,6 @@ def _store_ratios(job: _Run, names: tuple[str, ...], since_ms: int, until_ms: in
     known = dict(store.range(KIND, since_ms, until_ms))
     lacking = {at_ms: rows for at_ms, rows in readings.items() if rows.keys() - known.get(at_ms, {}).keys()}
     changed = {at_ms: {**rows, **known.get(at_ms, {})} for at_ms, rows in lacking.items()}
+    ratios_of(deps).put_many({at_ms: ratios_in(rows) for at_ms, rows in {**known, **changed}.items()})
     store.put_many(KIND, changed)
     job.ratios += sum(len(rows) for rows in changed.values())

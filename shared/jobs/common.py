@@ -20,6 +20,7 @@ from shared.storage.charts import ChartRepository
 from shared.storage.features import FeatureRepository
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.open_interest import OpenInterestRepository
+from shared.storage.ratios import RatioRepository
 from shared.storage.readings import ReadingRepository
 
 _MAX_WAIT_MS = 5_000
@@ -130,6 +131,10 @@ def features_of(deps: Dependencies) -> FeatureRepository:
 
 def open_interest_of(deps: Dependencies) -> OpenInterestRepository:
     return OpenInterestRepository(deps.table, retention_s=_retention_s(deps))
+
+
+def ratios_of(deps: Dependencies) -> RatioRepository:
+    return RatioRepository(deps.table, retention_s=_retention_s(deps))
 
 
 def readings_of(deps: Dependencies) -> ReadingRepository:

@@ -29,8 +29,8 @@ def feed_state(deps: Dependencies, components: Mapping[str, Row], now_ms: int) -
     On one machine the streamer is asked itself (`deps.live`); elsewhere its last heartbeat tells.
     """
     settings = deps.settings
-    if not (settings.trade_spike.enabled or settings.window_anomaly.enabled):
-        return _feed("off", "trade_spike and window_anomaly are switched off")
+    if not settings.watches_trades:
+        return _feed("off", "every rule that looks at trades is switched off")
     own = None if deps.live is None else deps.live()
     if own is not None:
         return _feed(str(own.get("state", "starting")), str(own.get("reason") or ""), own, now_ms)

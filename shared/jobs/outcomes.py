@@ -19,7 +19,7 @@ from shared.alerts.outcome import (
 from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.reading import Detector
 from shared.errors import ExchangeError
-from shared.jobs.common import bars_of, beat
+from shared.jobs.common import bars_of, beat_sparingly
 from shared.jobs.deps import Dependencies
 from shared.market.bars import closed_bars
 from shared.market.model import Bar, Market
@@ -75,7 +75,7 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> OutcomesReport:
         filled += 1
         completed += outcome.complete
         lacking += outcome.entry_price is None
-    beat(deps, "outcomes", {"minute_ms": scheduled_ms, "filled": filled, "completed": completed})
+    beat_sparingly(deps, "outcomes", {"minute_ms": scheduled_ms, "filled": filled, "completed": completed})
     return OutcomesReport(scheduled_ms, filled, completed, waiting, lacking)
 
 

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Mapping
-from typing import Any, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Protocol
 
 _NONE = float("nan")
 
 
 class Stored(Protocol):
-    """The part of `ReadingRepository` that is used."""
+    """The part of `RatioRepository` that is used."""
 
-    def many(self, kind: str, times_ms: Iterable[int]) -> dict[int, dict[str, dict[str, Any]]]: ...
+    def phase(self, first_ms: int, last_ms: int) -> Mapping[int, Mapping[str, float]]: ...
 
 
 class PastRatios:
@@ -26,15 +26,19 @@ class PastRatios:
         self._place: dict[str, int] = {}
         self._rows: dict[int, array[float]] = {}
 
-    def load(self, stored: Stored, kind: str, symbols: Iterable[str], times_ms: Iterable[int]) -> None:
-        """Make sure that these minutes are known; a symbol that was not asked for before begins everything anew."""
+    def load(self, stored: Stored, symbols: Iterable[str], times_ms: Sequence[int]) -> None:
+        """Make sure that these minutes, whole hours apart, are known, where they are stored.
+
+        A symbol that was not asked for before begins everything anew.
+        """
         names = tuple(symbols)
         if any(name not in self._place for name in names):
             self._place = {name: at for at, name in enumerate(names)}
             self._rows = {}
         lacking = [at_ms for at_ms in times_ms if at_ms not in self._rows]
-        found = stored.many(kind, lacking) if lacking else {}
-        self._rows |= {at_ms: self._packed(rows) for at_ms, rows in found.items()}
+        if lacking:
+            found = stored.phase(min(lacking), max(lacking))
+            self._rows |= {at_ms: self._packed(row) for at_ms, row in found.items() if at_ms not in self._rows}
 
     def forget_before(self, oldest_ms: int) -> None:
         self._rows = {at_ms: row for at_ms, row in self._rows.items() if at_ms >= oldest_ms}
@@ -45,6 +49,5 @@ class PastRatios:
         rows = (self._rows.get(at_ms) for at_ms in sorted(times_ms))
         return [row[at] for row in rows if row is not None and row[at] == row[at]]  # NaN is not itself
 
-    def _packed(self, rows: Mapping[str, Mapping[str, Any]]) -> array[float]:
-        ratios = (rows.get(name, {}).get("ratio") for name in self._place)
-        return array("d", (float(ratio) if isinstance(ratio, int | float) else _NONE for ratio in ratios))
+    def _packed(self, ratios: Mapping[str, float]) -> array[float]:
+        return array("d", (ratios.get(name, _NONE) for name in self._place))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from shared.clock import HOUR_MS, MINUTE_MS
 from shared.detection.volume_spike import VolumeSpikeReading, read_volume_spike, volume_spike_signal
@@ -16,6 +17,7 @@ from shared.jobs.common import (
     closed_at_ms,
     note_blind,
     noting_blindness,
+    ratios_of,
     readings_of,
     spot_symbols,
     tell,
@@ -29,7 +31,7 @@ from shared.storage.readings import ReadingRepository
 KIND = "volume_spike"
 COMPONENT = "volume-spike"
 CATCH_UP = 10  # minutes; what lies further back is history, no news
-RARITY_HOURS = 168  # one week of bars at the same phase of the hour: 168 small reads by a process that starts cold
+RARITY_HOURS = 168  # one week of bars at the same phase of the hour
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +73,7 @@ def run(deps: Dependencies, *, minute_ms: int, deadline_s: float | None = None) 
     with deps.warm.lock:
         past = deps.warm.ratios
         for at_ms in {minute_ms, *missed}:
-            past.load(history, KIND, symbols, _same_phase(at_ms))
+            past.load(ratios_of(deps), symbols, _same_phase(at_ms))
         past.forget_before(minute_ms - (RARITY_HOURS + 1) * HOUR_MS)
         earlier = {
             at_ms: {symbol: past.of(symbol, _same_phase(at_ms)) for symbol in symbols} for at_ms in {minute_ms, *missed}
@@ -134,10 +136,18 @@ def _keep(deps: Dependencies, at_ms: int, made: Mapping[str, tuple[Bar, VolumeSp
     history, settings = readings_of(deps), deps.settings.volume_spike
     rows = {symbol: reading.to_json() for symbol, (_, reading) in made.items()}
     # A repeat whose exchange answered for fewer symbols must not take back what an earlier run stored.
-    history.put(KIND, at_ms, {**(history.get(KIND, at_ms) or {}), **rows})
+    rows = {**(history.get(KIND, at_ms) or {}), **rows}
+    ratios_of(deps).put(at_ms, ratios_in(rows))  # first: a run that is killed before the readings is made up for
+    history.put(KIND, at_ms, rows)
     bars_of(deps).put_minute(Market.SPOT, at_ms, {symbol: bar for symbol, (bar, _) in made.items()})
     spikes = [reading for _, reading in made.values() if reading.spike]
     return tell(deps, [volume_spike_signal(reading, settings, Market.SPOT) for reading in spikes])
+
+
+def ratios_in(rows: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
+    """Return the ratios of one minute's readings that have one."""
+    found = {symbol: row.get("ratio") for symbol, row in rows.items()}
+    return {symbol: float(ratio) for symbol, ratio in found.items() if isinstance(ratio, int | float)}
 
 
 def _missed(history: ReadingRepository, symbols: Iterable[str], minute_ms: int) -> dict[int, frozenset[str]]:
@@ -175,8 +185,8 @@ def _history_missing(deps: Dependencies, ratios: Mapping[str, list[float]], minu
     return bool(ratios) and max(map(len, ratios.values())) < wanted
 
 
-def _same_phase(at_ms: int) -> Iterable[int]:
-    return (at_ms - hours * HOUR_MS for hours in range(1, RARITY_HOURS + 1))
+def _same_phase(at_ms: int) -> list[int]:
+    return [at_ms - hours * HOUR_MS for hours in range(1, RARITY_HOURS + 1)]
 
 
 def newest_bars(deps: Dependencies, symbol: str, count: int, minute_ms: int, exchange_now_ms: int) -> list[Bar]:

@@ -83,7 +83,7 @@ def watched(settings: Settings) -> list[Watched]:
             Watched(STORED_BARS, _BARS_LIMIT_MS, exchange, Market.USDM),
             Watched("sector", _BARS_LIMIT_MS, chain, Market.USDM, data=False),
         ]
-    if settings.trade_spike.enabled or settings.window_anomaly.enabled:
+    if settings.watches_trades:
         limit_ms = max(_JOB_LIMIT_MS, round(4000 * settings.streamer.heartbeat_seconds))
         cure = "look at the streamer's log; it starts again when stopped"
         found.append(Watched("streamer", limit_ms, cure, rest=False))
@@ -127,7 +127,7 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
                 silent=silent,
                 errors=errors,
                 dead_letters=dead_letters,
-                streamed=any(one.name == "streamer" for one in components),
+                streamed=deps.settings.watches_trades,
             )
             return WatchdogReport(
                 scheduled_ms,

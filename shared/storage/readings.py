@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -41,11 +41,6 @@ class ReadingRepository:
     def get(self, kind: str, at_ms: int) -> Rows | None:
         item = self._table.get((_pk(kind), time_key(at_ms)))
         return None if item is None else _unpack(item)
-
-    def many(self, kind: str, times_ms: Iterable[int]) -> dict[int, Rows]:
-        """Return the rows of those instants that are stored; eventually consistent, which history may be."""
-        keys = [(_pk(kind), time_key(at_ms)) for at_ms in times_ms]
-        return {int(sk): _unpack(item) for (_, sk), item in self._table.batch_get(keys).items()}
 
     def range(self, kind: str, start_ms: int, end_ms: int) -> list[tuple[int, Rows]]:
         """Return (time, rows) ascending, of [start_ms, end_ms)."""

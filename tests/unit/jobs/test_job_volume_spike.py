@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,9 +18,10 @@ from shared.market.model import Market
 from shared.settings import SectorSettings, Settings, UniverseSettings
 from shared.storage.bars import BarRepository
 from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.ratios import RatioRepository
 from shared.storage.readings import ReadingRepository
 from shared.storage.signals import SignalRepository
-from shared.storage.table import Item, Key
+from shared.storage.table import Item
 
 NOW = START_MS + 10 * HOUR_MS + 1_500
 MINUTE = START_MS + 10 * HOUR_MS - MINUTE_MS
@@ -116,10 +117,10 @@ def test_a_refusal_of_the_very_first_question_is_the_same_text(spiky: FakeWorld)
 
 
 def test_rarity_is_judged_against_the_same_minute_of_earlier_hours(spiky: FakeWorld) -> None:
-    readings = ReadingRepository(spiky.table)
+    readings, ratios = ReadingRepository(spiky.table), RatioRepository(spiky.table)
     for hour in range(1, 41):
-        readings.put(volume_spike.KIND, MINUTE - hour * HOUR_MS, {"ETHUSDT": {"ratio": 100.0 if hour == 7 else 1.0}})
-        readings.put(volume_spike.KIND, MINUTE - hour * HOUR_MS - MINUTE_MS, {"ETHUSDT": {"ratio": 1e6}})
+        ratios.put(MINUTE - hour * HOUR_MS, {"ETHUSDT": 100.0 if hour == 7 else 1.0})
+        ratios.put(MINUTE - hour * HOUR_MS - MINUTE_MS, {"ETHUSDT": 1e6})
     volume_spike.run(spiky.deps, minute_ms=MINUTE)
     rows = readings.get(volume_spike.KIND, MINUTE)
     assert rows is not None
@@ -131,21 +132,22 @@ def test_rarity_is_judged_against_the_same_minute_of_earlier_hours(spiky: FakeWo
 
 
 def test_a_warm_process_reads_little_and_says_what_a_cold_one_says(spiky: FakeWorld) -> None:
-    readings, asked = ReadingRepository(spiky.table), list[int]()
+    readings, ratios, asked = ReadingRepository(spiky.table), RatioRepository(spiky.table), list[int]()
     for hour in range(2, volume_spike.RARITY_HOURS + 2):
         for number in (60, 63):  # the phases of minutes 0 and 3 too
-            ratio = {"ratio": 1.0 + (7 * hour + number) % 11}
-            readings.put(volume_spike.KIND, MINUTE + number * MINUTE_MS - hour * HOUR_MS, {"ETHUSDT": ratio})
+            ratio = 1.0 + (7 * hour + number) % 11
+            ratios.put(MINUTE + number * MINUTE_MS - hour * HOUR_MS, {"ETHUSDT": ratio})
     for name in ("ETHUSDT", "BTCUSDT"):
         spiky.market.fill(Market.SPOT, name, START_MS, NOW + 2 * HOUR_MS)
-    batch_get = spiky.table.batch_get
+    query = spiky.table.query
 
-    def counted(keys: Iterable[Key], *, consistent: bool = False) -> dict[Key, Item]:
-        wanted = list(keys)
-        asked.append(len(wanted))
-        return batch_get(wanted, consistent=consistent)
+    def counted(pk: str, **bounds: Any) -> list[Item]:
+        found = query(pk, **bounds)
+        if pk.startswith("RATIOS#"):
+            asked.append(len(found))
+        return found
 
-    spiky.table.batch_get = counted  # type: ignore[method-assign]
+    spiky.table.query = counted  # type: ignore[method-assign]
     for number in range(64):
         at_ms = MINUTE + number * MINUTE_MS
         spiky.clock.set(at_ms + MINUTE_MS + 1_500)
