@@ -15,17 +15,18 @@ from pathlib import Path as File
 
 import numpy as np
 
-from local.evaluation.columns import Reader, all_trades, can_read
+from local.evaluation.columns import Reader, all_trades
 from local.evaluation.outcomes import Floats, Ints, Path, grid_path
 from local.evaluation.spikes import spikes_of
 from local.evaluation.stored_windows import WindowFile, judge_windows, read_windows
-from local.recordings import Recording, RecordingKind, Rejected, read_bars
+from local.recordings import Recording, RecordingKind, Rejected, read_bars, reads_in_blocks
 from local.replay import SECTOR_DETECTORS, Replay
 from local.replay_policy import ReplayPolicy
 from shared.detection.reading import Detector, Direction, Signal
 from shared.market.model import UNITS_PER_COIN, Market
 from shared.settings import Settings
 from shared.times import MINUTE_MS
+from streamer.native import load as load_native
 
 NO_NEWS = frozenset({"gate", "learning", "disabled"})
 _WAY = {Direction.UP: 1, Direction.DOWN: -1, None: 0}
@@ -135,7 +136,7 @@ def _signals(
             yield from judge_windows(unit.windows, settings.window_anomaly, result, until_ms)
         return
     first = unit.recordings[0]
-    wanted, bulk = detectors, can_read(first) and until_ms is None
+    wanted, bulk = detectors, reads_in_blocks(first) and until_ms is None and load_native() is None
     if bulk and Detector.TRADE_SPIKE in detectors and settings.trade_spike.enabled:
         reader = Reader(first)
         yield from (found.signal for found in spikes_of(first, settings.trade_spike, reader))

@@ -55,13 +55,13 @@ def _volume_spike(signal: Signal, settings: Settings) -> Closed | None:
 def _trade_spike(signal: Signal, settings: Settings) -> Closed | None:
     """Require the floor in quote currency and, where they are known, the rarity and the record."""
     rules = settings.trade_spike
-    price, volume, rarity = number(signal, "price"), number(signal, "volume"), number(signal, "rarity")
-    if rules.alert_floor_quote > 0 and (
-        price is None or volume is None or not price * volume >= rules.alert_floor_quote
-    ):
+    if not _record(signal, rules.alert_record_hours):  # first: few pass it
         return "gate"
-    if not _record(signal, rules.alert_record_hours):
-        return "gate"
+    if rules.alert_floor_quote > 0:
+        price, volume = number(signal, "price"), number(signal, "volume")
+        if price is None or volume is None or not price * volume >= rules.alert_floor_quote:
+            return "gate"
+    rarity = number(signal, "rarity")
     return "gate" if rarity is not None and rarity > rules.alert_rarity_max else None
 
 
