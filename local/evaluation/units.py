@@ -1,8 +1,8 @@
 """What is evaluated at once in one process: a recording of trades or frames, the bars of a market, stored windows.
 
 The detectors are the live ones: trades and frames go through the streamer's session, bars through the minute rules
-(`local.replay`), and every signal through the alert policy. Trade spikes of CSV archives take the bulk form, which a
-test holds equal to the session's.
+(`local.replay`), and every signal through the alert policy. Where the C loop is not built, trade spikes of CSV archives
+take the bulk form, which a test holds equal to the session's.
 """
 
 from __future__ import annotations
