@@ -1,8 +1,8 @@
 """The container's health check: 0 while the streamer runs and trades come. Standard library only: it starts in 20 ms.
 
-A streamer that is alive but hears nothing for five minutes is not healthy; a quiet market is given fifteen, and one that
-starts half an hour, for the models of hundreds of symbols on a quarter of a processor. A standby hears nothing at all:
-it is healthy while it moves, or a deployment's new task would be killed before the old one is told to stop.
+A streamer that is alive but hears nothing for five minutes is not healthy; a quiet market is given fifteen. One that
+starts is given half an hour, for the models of hundreds of symbols on a quarter of a processor. A standby hears nothing
+at all: it is healthy while it moves, or a new task would be killed before the old one is told to stop.
 """
 
 import json
