@@ -1,4 +1,4 @@
-"""Send the alerts of the queue to Telegram; what it does not take comes back, and ends in the dead-letter queue."""
+"""Send the alerts of the queue to Telegram; what it does not take goes back to the outbox."""
 
 from __future__ import annotations
 
@@ -8,58 +8,41 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from functions.handler import Handler, once
-from shared.alerts.channels.queued import unpack
-from shared.alerts.model import Alert
-from shared.errors import DeliveryError
 from shared.observability import make_logger
 
 if TYPE_CHECKING:
-    from shared.alerts.channels.telegram import TelegramChannel
+    from shared.alerts.queue_end import QueueEnd
 
 logger = make_logger()
 _one_at_a_time = threading.Lock()
 
 
-def make_handler(channel: Callable[[], TelegramChannel]) -> Handler:
+def make_handler(end: Callable[[], QueueEnd]) -> Handler:
     """Return a handler of SQS events that answers which messages must come again."""
-    get = once(channel)
+    get = once(end)
 
     @logger.inject_lambda_context
     def handle(event: Any, context: Any) -> dict[str, Any]:
-        failed: list[dict[str, str]] = []
+        records = [(str(one["messageId"]), str(one["body"])) for one in event.get("Records", [])]
         with _one_at_a_time:
-            for record in event.get("Records", []):
-                # After a refusal the rest waits too: sent now, it would overtake what was refused.
-                if failed or not _sent(get(), record):
-                    failed.append({"itemIdentifier": str(record["messageId"])})
-        logger.info("telegram_done", extra={"messages": len(event.get("Records", [])), "failed": len(failed)})
-        return {"batchItemFailures": failed}
+            failed = get().take(records, lambda: context.get_remaining_time_in_millis() / 1000)
+        logger.info("telegram_done", extra={"messages": len(records), "failed": len(failed)})
+        return {"batchItemFailures": [{"itemIdentifier": name} for name in failed]}
 
     return handle
 
 
-def _sent(channel: TelegramChannel, record: Mapping[str, Any]) -> bool:
-    try:
-        message = unpack(str(record["body"]))
-        if isinstance(message, Alert):
-            channel.follow_up(message, channel.send(message))
-        else:
-            channel.send_digest(message)
-    except (DeliveryError, ValueError) as exc:
-        logger.warning("telegram_refused", extra={"message_id": record.get("messageId"), "reason": str(exc)})
-        return False
-    return True
-
-
-def production_channel(environ: Mapping[str, str] | None = None) -> TelegramChannel:
-    """Build the channel from the settings; the token is read from its store.
+def production_end(environ: Mapping[str, str] | None = None) -> QueueEnd:
+    """Build the queue's end from the settings; the token is read from its store.
 
     Raises:
         ConfigurationError: the settings or the token cannot be used.
     """
     import boto3
 
-    from shared.alerts.wiring import telegram
+    from shared.alerts.queue_end import QueueEnd
+    from shared.alerts.service import AlertService
+    from shared.alerts.wiring import telegram, telegram_place
     from shared.clock import SystemClock
     from shared.exchange.binance.rest import BinanceMarketData
     from shared.exchange.binance.transport import RequestsTransport
@@ -73,9 +56,11 @@ def production_channel(environ: Mapping[str, str] | None = None) -> TelegramChan
     table = DynamoTable(boto3.client("dynamodb", region_name=region), settings.storage.table_name)
     market_data = BinanceMarketData(settings.exchange, RequestsTransport(settings.exchange.max_connections), clock)
     drawing = Drawing(table, market_data, settings.storage.retention_days)
-    return telegram(
+    channel = telegram(
         settings, clock, table, lambda name, setting: read_secret(name, setting, region=region), drawing.png
     )
+    delivery = AlertService.on_table(table, [channel], settings, clock).delivery
+    return QueueEnd(channel, delivery, telegram_place(settings))
 
 
-lambda_handler = make_handler(production_channel)
+lambda_handler = make_handler(production_end)

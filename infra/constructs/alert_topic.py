@@ -93,7 +93,7 @@ class TelegramSender(Construct):
         )
         self.sender = sender
         sender.function.add_event_source(
-            sources.SqsEventSource(queue, batch_size=10, max_concurrency=2, report_batch_item_failures=True)
+            sources.SqsEventSource(queue, batch_size=3, max_concurrency=2, report_batch_item_failures=True)
         )
         allow(
             sender.role,

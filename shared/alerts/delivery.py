@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import partial
 
-from shared.alerts.channels.channel import Channel, DigestChannel, FollowedChannel, Receipt
+from shared.alerts.channels.channel import Channel, DigestChannel, FollowedChannel, HandingChannel, Receipt
 from shared.alerts.lanes import Inline, Lanes
 from shared.alerts.model import Alert
 from shared.alerts.pace import ChannelState, Gather, Health, PaceRule, reserve, turned
@@ -105,7 +105,8 @@ class Delivery:
         except StorageError:
             pass  # the pace is a courtesy, the alert is the promise: send it
         state = self.send(channel, alert, item)
-        if state is DeliveryState.SENT and channel.name in self._seen_failing:
+        handed = isinstance(channel, HandingChannel)  # that it was taken over shows nothing
+        if state is DeliveryState.SENT and channel.name in self._seen_failing and not handed:
             self._works(channel.name)
         return state
 
@@ -152,13 +153,20 @@ class Delivery:
         """Send one leased alert and note the result. Never raises for what a channel or the state did."""
         if self.clock.now_ms() >= item.claimed_until_ms - _MARGIN_MS:
             return DeliveryState.PENDING  # the lease might end while we send: redelivery sends it
+        receipt: Receipt | None = None
         try:
-            receipt = channel.send(alert)
+            if isinstance(channel, HandingChannel):
+                channel.hand_over(alert, item.claimed_by)
+            else:
+                receipt = channel.send(alert)
         except DeliveryError as exc:
             return self._failed(channel, item, exc)
         except Exception as exc:  # a channel's bug must neither stop the other channels nor lose the alert
             return self._failed(channel, item, DeliveryError(f"{channel.name} broke: {type(exc).__name__}"))
         self._rest_until_ms.pop(channel.name, None)
+        if isinstance(channel, HandingChannel):
+            self.keep([item], item.claimed_by, channel.keep_ms)
+            return DeliveryState.SENT  # as far as we are concerned; the far end notes it
         try:
             self.note([item], DeliveryState.SENT, reference=receipt.reference if receipt else "")
         except StorageError:
@@ -184,6 +192,16 @@ class Delivery:
         except StorageError:
             pass  # the item stays leased to us, and is due when the lease ends
         return DeliveryState.PENDING
+
+    def keep(self, items: Sequence[OutboxItem], owner: str, for_ms: int) -> list[OutboxItem]:
+        """Lease items for so long and return those that we hold; none where the state gives no answer."""
+        until_ms = self.clock.now_ms() + for_ms
+        for _ in range(_CONFIRM_ATTEMPTS):
+            try:
+                return self.alerts.outbox.hold(items, owner=owner, until_ms=until_ms)
+            except StorageError:
+                continue
+        return []
 
     def note(self, items: Sequence[OutboxItem], state: DeliveryState, *, error: str = "", reference: str = "") -> None:
         """Note the end of deliveries; asked again a few times, because an unnoted one is sent twice.

@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from shared.alerts.channels.channel import Channel, DigestChannel
+from shared.alerts.channels.channel import Channel, DigestChannel, HandingChannel
 from shared.alerts.delivery import LEASE_MS, Delivery, DeliveryState, retry_after_s
 from shared.alerts.digest import DigestKind, make_digest
 from shared.alerts.pace import ChannelState, Health, noted, turned
@@ -162,11 +162,13 @@ class _PacedRun:
             self._counts["dead"] += len(given_up)
         rest = [item for item in free if now_ms - item.known_ms <= rules.dead_after_ms]
         self._counts["waiting"] += len(items) - len(free)
-        if state.dead(self._channel.fingerprint):
+        handing = isinstance(self._channel, HandingChannel)
+        if state.dead(self._channel.fingerprint) and not (handing and now_ms >= state.next_digest_ms):
             self._counts["waiting"] += len(rest)
             return _same
         if not items:  # only a sent one shows that a failing channel works; a dead one that has revived may try again
-            return partial(_healthy, now_ms=now_ms) if state.health is Health.DEAD else _same
+            revived = state.health is Health.DEAD and not state.dead(self._channel.fingerprint)
+            return partial(healthy, now_ms=now_ms) if revived else _same
         late = [item for item in rest if now_ms - item.known_ms > rules.max_age_ms]
         due = [item for item in rest if now_ms - item.known_ms <= rules.max_age_ms and item.next_attempt_ms <= now_ms]
         self._counts["waiting"] += len(rest) - len(late) - len(due)
@@ -182,28 +184,35 @@ class _PacedRun:
             self._counts[counted] += 1
             sent, failed = sent + (counted == "sent"), failed + (counted == "failed")
         if sent:
-            return lambda now: _healthy(noted(now, self._now_ms, self._delivery.rules.pace, sent), self._now_ms)
+            return partial(self._went, count=sent)
         if failed:
             why = next((item.last_error for item in self._pending() if item.last_error), "it did not take an alert")
-            return lambda now: _failing(now, self._now_ms, why)
+            return lambda now: failing(now, self._now_ms, why)
         return _same
 
     def _digest(
         self, items: Sequence[OutboxItem], kind: DigestKind, state: ChannelState
     ) -> Callable[[ChannelState], ChannelState]:
         now_ms = self._now_ms
-        if now_ms < state.next_digest_ms:
+        if now_ms < state.next_digest_ms and state.health is not Health.DEAD:
             self._counts["waiting"] += len(items)
             return _same
         alerts = self._delivery.alerts.get_many([item.alert_id for item in items])
         removed = [item for item in items if item.alert_id not in alerts]
         items = [item for item in items if item.alert_id in alerts]
         self._counts["waiting"] += len(removed)  # one answer is no proof that they are gone; their age ends them
+        handing, claim = isinstance(self._channel, HandingChannel), self._delivery.new_token()
+        if handing:  # before it is sent: the far end may be quicker than our next write
+            wanted = [replace(item, attempts=item.attempts + 1) for item in items]
+            items = self._delivery.keep(wanted, claim, LEASE_MS)
         if not items:
             return _same
         digest = make_digest([alerts[item.alert_id] for item in items], kind)
         try:
-            self._channel.send_digest(digest)
+            if isinstance(self._channel, HandingChannel):
+                self._channel.hand_over_digest(digest, claim)
+            else:
+                self._channel.send_digest(digest)
         except Exception as exc:
             error = exc if isinstance(exc, DeliveryError) else DeliveryError(f"the channel broke: {type(exc).__name__}")
             self._counts["failed"] += 1
@@ -213,21 +222,29 @@ class _PacedRun:
                 return lambda now: turned(now, Health.DEAD, now_ms, why, fingerprint)
             wait_ms = round(max(retry_after_s(state.attempts + 1), error.retry_after_s or 0.0) * 1000)
             return lambda now: replace(
-                _failing(now, now_ms, str(error)), attempts=now.attempts + 1, next_digest_ms=now_ms + wait_ms
+                failing(now, now_ms, str(error)), attempts=now.attempts + 1, next_digest_ms=now_ms + wait_ms
             )
-        self._delivery.note(items, DeliveryState.DIGEST, error=f"in the digest {digest.digest_id[:12]}")
+        if isinstance(self._channel, HandingChannel):
+            self._delivery.keep(items, claim, self._channel.keep_ms)
+        else:
+            self._delivery.note(items, DeliveryState.DIGEST, error=f"in the digest {digest.digest_id[:12]}")
         self._counts["digests"] += 1
         self._counts["digested"] += len(items)
-        return lambda now: _healthy(noted(now, now_ms, self._delivery.rules.pace), now_ms)
+        return self._went
+
+    def _went(self, state: ChannelState, count: int = 1) -> ChannelState:
+        """Count what left; that a queue took it does not show that its far end works."""
+        after = noted(state, self._now_ms, self._delivery.rules.pace, count)
+        return after if isinstance(self._channel, HandingChannel) else healthy(after, self._now_ms)
 
 
 def _same(state: ChannelState) -> ChannelState:
     return state
 
 
-def _healthy(state: ChannelState, now_ms: int) -> ChannelState:
+def healthy(state: ChannelState, now_ms: int) -> ChannelState:
     return replace(turned(state, Health.OK, now_ms), attempts=0, next_digest_ms=0)
 
 
-def _failing(state: ChannelState, now_ms: int, why: str) -> ChannelState:
+def failing(state: ChannelState, now_ms: int, why: str) -> ChannelState:
     return state if state.health is Health.DEAD else turned(state, Health.FAILING, now_ms, why)

@@ -107,6 +107,11 @@ class AlertService:
             lanes=lanes,
         )
 
+    @property
+    def delivery(self) -> Delivery:
+        """Return what sends and notes, for the far end of a queue."""
+        return self._delivery
+
     def handle(self, signal: Signal) -> Outcome:
         """Store a signal, decide, and send if it is allowed. Handling it again changes and sends nothing.
 
@@ -135,7 +140,9 @@ class AlertService:
 
     def revive(self, channel: str) -> None:
         """Forget that a channel was dead: its destination has shown itself, or a person has acted."""
-        self._states.change(channel, lambda state: replace(state, fingerprint="") if state.fingerprint else None)
+        self._states.change(
+            channel, lambda state: replace(state, fingerprint="", next_digest_ms=0) if state.fingerprint else None
+        )
 
     def _tell_of_channels(self, now_ms: int) -> None:
         """Tell once when a channel stops taking alerts, and once when it works again."""

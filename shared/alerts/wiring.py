@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -35,19 +36,26 @@ def messengers(
     found: list[Channel] = []
     if settings.alerts.telegram.enabled:
         queue_url = settings.aws.telegram_queue_url
-        found.append(queued(queue_url, region) if queue_url else telegram(settings, clock, table, read, picture))
+        found.append(queued(settings, queue_url) if queue_url else telegram(settings, clock, table, read, picture))
     if settings.alerts.webhook.enabled:
         found.append(webhook(settings, clock, read))
     return found
 
 
-def queued(queue_url: str, region: str | None) -> Channel:
+def telegram_place(settings: Settings) -> str:
+    """Return what both ends of Telegram's queue call its destination; a corrected setting changes it."""
+    wanted = settings.alerts.telegram
+    return hashlib.sha256(f"{wanted.chat_id}|{wanted.bot_token}".encode()).hexdigest()[:16]
+
+
+def queued(settings: Settings, queue_url: str) -> Channel:
     """Build what stands in for Telegram on AWS: `functions/telegram.py` sends what lands in the queue."""
     import boto3
 
     from shared.alerts.channels.queued import QueueChannel
 
-    return QueueChannel(boto3.client("sqs", region_name=region), queue_url, "telegram")
+    client = boto3.client("sqs", region_name=settings.aws.region)
+    return QueueChannel(client, queue_url, "telegram", telegram_place(settings))
 
 
 def telegram(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from shared.storage import alert_keys
 from shared.storage.table import AllOf, Delete, Equals, Item, Put, Table
 
 _KEEP_S = 7 * 86_400
+_PER_TRANSACTION = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +69,29 @@ class Outbox:
             return leased
         return None
 
+    def hold(self, items: Sequence[OutboxItem], *, owner: str, until_ms: int) -> list[OutboxItem]:
+        """Lease rows, or lengthen our leases on them; return those that we hold. Hundreds go all or none.
+
+        Raises:
+            StorageUnavailable: no answer; ask again.
+        """
+        held: list[OutboxItem] = []
+        for at in range(0, len(items), _PER_TRANSACTION):
+            longer = [
+                replace(item, claimed_by=owner, claimed_until_ms=until_ms, version=item.version + 1)
+                for item in items[at : at + _PER_TRANSACTION]
+            ]
+            writes = [
+                Put(_row(new), AllOf((Equals("version", old.version), Equals("claimed_by", old.claimed_by))))
+                for new, old in zip(longer, items[at:], strict=False)
+            ]
+            result = self.table.transact(writes)
+            if result.applied or (
+                result.failed and all(_is(found, owner, until_ms) for found in result.failed.values())
+            ):
+                held += longer
+        return held
+
     def postpone(self, item: OutboxItem, *, next_attempt_ms: int, error: str) -> bool:
         """Give a leased row back after a failed attempt; False when it is no longer ours."""
         later = replace(
@@ -79,6 +104,11 @@ class Outbox:
         )
         ours = AllOf((Equals("version", item.version), Equals("claimed_by", item.claimed_by)))
         return self.table.put(_row(later), ours).applied
+
+
+def _is(found: Item | None, owner: str, until_ms: int) -> bool:
+    """Tell our own write, whose answer was lost."""
+    return found is not None and found.get("claimed_by") == owner and _int(found, "claimed_until_ms") == until_ms
 
 
 def _key(item: OutboxItem) -> tuple[str, str]:

@@ -42,6 +42,7 @@ from shared.alerts.channels.queued import QueueChannel
 from shared.alerts.channels.sns import SnsChannel
 from shared.alerts.digest import Digest
 from shared.alerts.model import Alert
+from shared.alerts.queue_end import QueueEnd
 from shared.alerts.service import AlertService
 from shared.clock import HOUR_MS, MINUTE_MS, ManualClock, iso_utc
 from shared.exchange.market_data import OpenInterest
@@ -392,6 +393,8 @@ class Phone:
 
     case: Case
     drawing: Drawing
+    name: str = "telegram"
+    fingerprint: str = "here"
 
     def send(self, alert: Alert) -> Receipt:
         self.case.phone.append(alert.alert_id)
@@ -424,8 +427,8 @@ def _take_queue(case: Case, deps: Dependencies) -> None:
     """One invocation by the queue: what is answered for, or all when it dies, comes again."""
     bodies = list(case.aws.queued[QUEUE])
     event = {"Records": [{"messageId": str(number), "body": body} for number, body in enumerate(bodies)]}
-    phone = Phone(case, Drawing(deps.table, case.market))
-    answer = telegram_function.make_handler(lambda: phone)(event, FakeContext())  # type: ignore[arg-type,return-value]
+    end = QueueEnd(Phone(case, Drawing(deps.table, case.market)), deps.alerts.delivery, QUEUE)
+    answer = telegram_function.make_handler(lambda: end)(event, FakeContext())
     left = {int(one["itemIdentifier"]) for one in answer["batchItemFailures"]}
     case.aws.queued[QUEUE] = [body for number, body in enumerate(bodies) if number in left]
 

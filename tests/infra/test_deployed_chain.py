@@ -16,7 +16,7 @@ from functions.api import make_handler as api_handler
 from functions.api_routes import ROUTES
 from functions.bootstrap import production_dependencies
 from functions.telegram import make_handler as telegram_handler
-from functions.telegram import production_channel
+from functions.telegram import production_end
 from local.exchange.market import SimulatedMarket
 from local.exchange.scenarios import sector_shot, trade_spike
 from local.exchange.server import LocalExchange
@@ -161,7 +161,7 @@ def test_the_telegram_sender_acts_within_its_own_rights(world: tuple[Deployment,
     records = [{"messageId": one["MessageId"], "body": one["Body"], "eventSource": "aws:sqs"} for one in queued]
     made.calls.clear()
     with made.acting("telegram"):
-        answer = telegram_handler(lambda: production_channel(env))({"Records": records}, FakeContext())
+        answer = telegram_handler(lambda: production_end(env))({"Records": records}, FakeContext())
     assert answer == {"batchItemFailures": []}
     assert "ssm:GetParameter" in {action for call in made.calls for action, _ in call.rights}
     assert made.refused() == []

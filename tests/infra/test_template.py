@@ -19,6 +19,7 @@ from infra.app import effective
 from infra.jobs import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, jobs
 from infra.names import futures_blocked, variable
 from local.page_files import POLICY as PAGE_POLICY
+from shared.alerts.channels.queued import KEEP_MS
 from shared.jobs import deps
 from shared.observability import ALWAYS, METRICS, Trouble
 from shared.settings import Settings
@@ -257,6 +258,9 @@ def test_telegram_stands_behind_a_queue_with_a_dead_letter_queue(full: Synth, sy
     assert queue["VisibilityTimeout"] >= 6 * functions(full)["functions.telegram.lambda_handler"]["Timeout"]
     [source] = full.of("AWS::Lambda::EventSourceMapping").values()
     assert source["Properties"]["FunctionResponseTypes"] == ["ReportBatchItemFailures"]
+    assert source["Properties"]["BatchSize"] <= 3
+    # What was handed over is the far end's for longer than the queue gives it out again.
+    assert queue["VisibilityTimeout"] * queue["RedrivePolicy"]["maxReceiveCount"] * 1000 < KEEP_MS
     assert "functions.telegram.lambda_handler" not in functions(synth)
 
 

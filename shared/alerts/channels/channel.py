@@ -53,6 +53,33 @@ class DigestChannel(Channel, Protocol):
 
 
 @runtime_checkable
+class HandingChannel(DigestChannel, Protocol):
+    """A channel that only hands over: its far end sends, and notes in the outbox how it ended.
+
+    What was handed over is the far end's for `keep_ms`; a `claim` names the lease under which it may be sent.
+    """
+
+    @property
+    def keep_ms(self) -> int: ...
+
+    def hand_over(self, alert: Alert, claim: str) -> None:
+        """Hand over one alert.
+
+        Raises:
+            DeliveryError: it was not taken.
+        """
+        ...
+
+    def hand_over_digest(self, digest: Digest, claim: str) -> None:
+        """Hand over many alerts as one notification.
+
+        Raises:
+            DeliveryError: as of `hand_over`.
+        """
+        ...
+
+
+@runtime_checkable
 class FollowedChannel(Channel, Protocol):
     """A channel that adds something to a message that it has taken."""
 

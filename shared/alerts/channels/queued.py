@@ -18,6 +18,9 @@ from shared.errors import DeliveryError
 if TYPE_CHECKING:
     from mypy_boto3_sqs import SQSClient
 
+KEEP_MS = 35 * 60_000
+"""Longer than the queue gives a message out again (5 times 6 minutes): then it is in the dead-letter queue."""
+
 
 @dataclass(frozen=True, slots=True)
 class QueueChannel:
@@ -26,10 +29,28 @@ class QueueChannel:
     client: SQSClient
     queue_url: str
     name: str
+    place: str = ""
+    keep_ms: int = KEEP_MS
 
     @property
     def fingerprint(self) -> str:
-        return self.queue_url
+        return self.place or self.queue_url
+
+    def hand_over(self, alert: Alert, claim: str) -> None:
+        """Queue one alert under a claim.
+
+        Raises:
+            DeliveryError: as of `send`.
+        """
+        self._put({"alert": alert.to_json(), "claim": claim})
+
+    def hand_over_digest(self, digest: Digest, claim: str) -> None:
+        """Queue many alerts as one message under a claim.
+
+        Raises:
+            DeliveryError: as of `send`.
+        """
+        self._put({"digest": digest.to_json(), "claim": claim})
 
     def send(self, alert: Alert) -> Receipt:
         """Queue one alert.
@@ -55,6 +76,12 @@ class QueueChannel:
         if not answer.get("MessageId"):  # the SDK takes a body that it cannot parse for an empty answer
             raise DeliveryError(f"the queue of {self.name} gave no usable answer")
         return str(answer["MessageId"])
+
+
+def claim_of(text: str) -> str | None:
+    """Return the claim of a message that `unpack` has read, None for one outside the outbox."""
+    claim = msgspec.json.decode(text).get("claim")
+    return claim if isinstance(claim, str) else None
 
 
 def unpack(text: str) -> Alert | Digest:
