@@ -45,6 +45,7 @@ class TradeWalk:
         self._parser = StreamParser(recording.market)
         self._trade_index = -1
         self._book_index = -1
+        self.told_from_ms = -(1 << 62)
 
     def run(self, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
         for index, row in read(self._recording):
@@ -107,7 +108,10 @@ class TradeWalk:
             if isinstance(action, StoreWindows):
                 self._windows[symbol] += len(action.verdicts)
                 self._summary.windows += len(action.verdicts)
-                judged = sum(verdict.prediction is not None for verdict in action.verdicts)
+                judged = sum(
+                    verdict.prediction is not None and verdict.window.end_ms > self.told_from_ms
+                    for verdict in action.verdicts
+                )
                 self._summary.judged[Detector.WINDOW_ANOMALY.value] += judged
             elif isinstance(action, FitModel):
                 anomaly = self._settings.window_anomaly

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
 from local.evaluation.columns import Reader, Trades
 from local.recordings import Recording
 from local.replay import Found
-from shared.detection.calibration import TrailingRarity
-from shared.detection.records import Record
-from shared.detection.trade_spike import TradeSpikeDetector, TradeSpikeReading
+from shared.detection.trade_spike import SpikePast, TradeSpikeDetector, TradeSpikeReading
 from shared.detection.trade_spike_bulk import BulkRule, find_spikes
 from shared.market.model import UNITS_PER_COIN, Side
 from shared.settings import TradeSpikeSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Past:
-    """What earlier spikes left behind."""
-
-    rarity: TrailingRarity
-    record: Record
 
 
 def spikes_of(recording: Recording, settings: TradeSpikeSettings, reader: Reader | None = None) -> Iterator[Found]:
     """Yield the signals of one symbol's trades; blocks overlap by one window, so nothing is lost between them."""
     reader = reader or Reader(recording)
     detector = TradeSpikeDetector(settings, recording.market, recording.symbol or "")
-    past, size = Past(TrailingRarity(), Record(settings.alert_record_hours)), BulkRule.of(settings).size
+    past, size = SpikePast(settings), BulkRule.of(settings).size
     tail = np.empty(0, dtype=np.int64)
     for block in reader.blocks():
         joined = np.concatenate([tail, block.quantities])
@@ -43,11 +32,12 @@ def spikes_of(recording: Recording, settings: TradeSpikeSettings, reader: Reader
 
 
 def _reading(
-    recording: Recording, settings: TradeSpikeSettings, block: Trades, at: int, before: int, past: Past
+    recording: Recording, settings: TradeSpikeSettings, block: Trades, at: int, before: int, past: SpikePast
 ) -> TradeSpikeReading:
     quantity, window = int(block.quantities[at]), settings.window_trades
     total = before + quantity if settings.include_current else before
     ratio = quantity * window / total
+    rarity, record_hours, return_hours = past.step(ratio, int(block.times_ms[at]))
     return TradeSpikeReading(
         market=recording.market,
         symbol=recording.symbol or "",
@@ -58,6 +48,7 @@ def _reading(
         side=Side.SELL if block.sells[at] else Side.BUY,
         ratio=ratio,
         mean=total / (window * UNITS_PER_COIN),
-        rarity=past.rarity.step(ratio),
-        record_hours=past.record.step(ratio, int(block.times_ms[at])),
+        rarity=rarity,
+        record_hours=record_hours,
+        return_hours=return_hours,
     )
