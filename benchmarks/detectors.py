@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import gzip
+import os
 import tempfile
 import time
 import zipfile
@@ -49,7 +50,7 @@ def write_archive(folder: Path, sizes: np.ndarray) -> Path:  # type: ignore[type
     """Write a month as data.binance.vision does: one CSV of spot trades in a zip."""
     rng = np.random.default_rng(6)
     prices = 6_400_000 + np.cumsum(rng.integers(-3, 4, len(sizes)))
-    times = 1_740_787_200_000_000 + np.cumsum(rng.integers(0, 2_000_000, len(sizes)))
+    times = 1_740_787_200_000_000 + np.cumsum(rng.integers(0, 66_000, len(sizes)))  # 30 a second, as BTCUSDT had
     makers = rng.integers(0, 2, len(sizes))
     path = folder / "BTCUSDT-trades-2025-03.zip"
     words = ("False", "True")
@@ -62,6 +63,19 @@ def write_archive(folder: Path, sizes: np.ndarray) -> Path:  # type: ignore[type
                 f"{quote // 10**8}.{quote % 10**8:08d},{at},{words[maker]},True\n".encode()
             )
     return path
+
+
+def python(work: Callable[[], object]) -> Callable[[], object]:
+    """Let the work be done as where there is no C compiler."""
+
+    def without() -> object:
+        os.environ["TAPEWATCH_NATIVE"] = "0"
+        try:
+            return work()
+        finally:
+            del os.environ["TAPEWATCH_NATIVE"]
+
+    return without
 
 
 def timed(work: Callable[[], object], rounds: int) -> float:
@@ -96,9 +110,11 @@ def main() -> None:
         works: Works = (
             ("bulk rule on arrays", 20.0, lambda: find_spikes(sizes, settings.trade_spike)),
             ("zipped CSV to arrays", None, lambda: sum(map(len, Reader(recording).blocks()))),
-            ("zipped CSV to spike signals, bulk", 2.0, lambda: list(spikes_of(recording, settings.trade_spike))),
-            ("zipped CSV, row parser and step form", None, lambda: step_form(recording)),
-            ("zipped CSV, replay (spikes and windows)", None, lambda: list(_replay(settings, few, recording))),
+            ("zipped CSV to signals (spikes and windows)", 2.0, lambda: list(_replay(settings, few, recording))),
+            ("... and forests", None, lambda: list(_replay(settings, frozenset(Detector), recording))),
+            ("without C: spikes in bulk", None, python(lambda: list(spikes_of(recording, settings.trade_spike)))),
+            ("without C: spikes and windows", None, python(lambda: list(_replay(settings, few, recording)))),
+            ("baseline: row parser and step form, spikes", None, lambda: step_form(recording)),
         )
         _print("trades, one core", options.trades, works, options.rounds, progress)
     minutes = options.bars // len(SYMBOLS)

@@ -112,6 +112,12 @@ def parse_trade_row(line: bytes, market: Market, symbol: str) -> Trade | Rejecte
     return _trade(market, symbol, kind, trade_id, price, quantity, Side.SELL if flag else Side.BUY, time, None, line)
 
 
+def flag_column(line: bytes) -> int | None:
+    """Return where a trade archive's row says who the maker was: 5 in trades, 6 in aggTrades; None in neither."""
+    cells = line.strip().split(b",")
+    return next((at for at in (5, 6) if len(cells) > at and cells[at] in _FLAGS), None)
+
+
 _FLAGS = {b"true": True, b"True": True, b"TRUE": True, b"false": False, b"False": False, b"FALSE": False}
 
 

@@ -8,16 +8,13 @@ told by the folder, `spot` or `um`; spot where no folder tells).
 
 from __future__ import annotations
 
-import gzip
 import re
-import zipfile
-import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
-from typing import IO
 
+from local.inflating import DAMAGED, handles
 from local.recording_rows import (
     Frame,
     Rejected,
@@ -32,8 +29,6 @@ from shared.errors import UsageError
 from shared.market.model import Bar, Market, Trade, TradeKind
 
 __all__ = ["Frame", "Recording", "RecordingKind", "Rejected", "discover", "read", "read_bars", "read_trades"]
-
-_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 
 class RecordingKind(StrEnum):
@@ -101,17 +96,17 @@ def read(recording: Recording) -> Iterator[tuple[int, Trade | Bar | Frame | Reje
     message's own time where the row carries one, else the time of the trade.
     """
     index = 0
-    parse = _row_parser(recording)
+    parse = row_parser(recording)
     try:
         for line in _lines(recording.path):
             if line.isspace():
                 continue
             value = parse(line)
-            if index == 0 and isinstance(value, Rejected) and _is_header(line):
+            if index == 0 and isinstance(value, Rejected) and is_header(line):
                 continue
             yield index, value
             index += 1
-    except _DAMAGED as exc:
+    except DAMAGED as exc:
         yield index, Rejected("damaged_file", f"{type(exc).__name__}: {exc}"[:200])
 
 
@@ -135,16 +130,16 @@ def _all_bars(recording: Recording) -> list[Bar] | None:
     if recording.kind is not RecordingKind.KLINES:
         return None
     try:
-        lines = [line for handle in _handles(recording.path) for line in handle.read().splitlines()]
+        lines = [line for handle in handles(recording.path) for line in handle.read().splitlines()]
         lines = [line for line in lines if line and not line.isspace()]
-    except _DAMAGED:
+    except DAMAGED:
         return None
-    if lines and _is_header(lines[0]):
+    if lines and is_header(lines[0]):
         del lines[0]
     return parse_klines(lines, recording.market, recording.symbol or "") if lines else None
 
 
-def _row_parser(recording: Recording) -> Callable[[bytes], Row]:
+def row_parser(recording: Recording) -> Callable[[bytes], Row]:
     """Choose the reader of a recording's rows once, so that each row costs one call."""
     symbol, market, kind = recording.symbol or "", recording.market, recording.trade_kind
     if recording.kind is RecordingKind.FRAMES:
@@ -156,33 +151,19 @@ def _row_parser(recording: Recording) -> Callable[[bytes], Row]:
     return lambda line: parse_trade_row(line, market, symbol)
 
 
-def _is_header(line: bytes) -> bool:
+def reads_in_blocks(recording: Recording) -> bool:
+    """Tell whether a recording is a CSV archive of trades."""
+    return recording.kind is RecordingKind.TRADES and ".jsonl" not in recording.path.name.lower()
+
+
+def is_header(line: bytes) -> bool:
     """A header is a line whose first field is a word, as in `open_time` or `id`; JSON never begins so."""
     return re.match(rb'^(?:\xef\xbb\xbf)?"?[A-Za-z_]', line) is not None
 
 
 def _lines(path: Path) -> Iterator[bytes]:
-    for handle in _handles(path):
+    for handle in handles(path):
         yield from handle
-
-
-def _handles(path: Path) -> Iterator[IO[bytes]]:
-    """Yield the recording's file, or each CSV and JSON file of an archive, open one at a time."""
-    if path.name.lower().endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            for member in sorted(archive.namelist()):
-                if member.lower().endswith((".csv", ".jsonl")):
-                    with archive.open(member) as handle:
-                        yield handle
-        return
-    with _open(path) as handle:
-        yield handle
-
-
-def _open(path: Path) -> IO[bytes]:
-    if path.name.lower().endswith(".gz"):
-        return gzip.open(path, "rb")  # type: ignore[return-value]  # GzipFile reads as IO[bytes] does
-    return path.open("rb")
 
 
 def _by_name(path: Path, symbol: str | None, market: Market | None) -> Recording | None:
@@ -215,8 +196,8 @@ def _by_name(path: Path, symbol: str | None, market: Market | None) -> Recording
 def _by_first_line(path: Path, symbol: str | None, market: Market | None) -> Recording | None:
     told = market or Market.SPOT
     try:
-        line = next((text for text in _lines(path) if text.strip() and not _is_header(text)), b"")
-    except _DAMAGED:
+        line = next((text for text in _lines(path) if text.strip() and not is_header(text)), b"")
+    except DAMAGED:
         return None
     if isinstance(parse_frame(line), Frame):
         return Recording(RecordingKind.FRAMES, told, symbol, path)

@@ -7,7 +7,7 @@ sector rules see what they would have seen live. Confirmations have no recording
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from math import nan
 
 import numpy as np
@@ -84,15 +84,21 @@ class Replay:
         self._policy = ReplayPolicy(settings)
         self.summary = Summary()
 
-    def run(self, recordings: Iterable[Recording]) -> Iterator[Found]:
+    def run(
+        self, recordings: Iterable[Recording], done: Callable[[Recording], object] = lambda _: None
+    ) -> Iterator[Found]:
+        """Yield what is found; `done` is told of each recording that has been walked."""
         klines = []
         for recording in recordings:
             if recording.kind is RecordingKind.KLINES:
                 klines.append(recording)
             else:
                 yield from self._stream(recording)
+                done(recording)
         if klines:
             yield from self._bars(klines)
+        for recording in klines:
+            done(recording)
 
     # --- trades and frames ------------------------------------------------------------------------------------
     def _stream(self, recording: Recording) -> Iterator[Found]:

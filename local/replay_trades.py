@@ -8,7 +8,9 @@ from typing import Any
 
 import msgspec
 
-from local.recordings import Frame, Recording, RecordingKind, Rejected, read
+from local.inflating import DAMAGED, text_blocks
+from local.recording_rows import Row
+from local.recordings import Frame, Recording, RecordingKind, Rejected, is_header, read, reads_in_blocks, row_parser
 from local.replay_results import Found, Summary
 from shared.detection.forest import fit_forest
 from shared.detection.order_book import OrderBookRule, read_order_book
@@ -18,6 +20,8 @@ from shared.exchange.binance.stream import StreamParser
 from shared.market.model import Trade
 from shared.settings import Settings
 from streamer.actions import Action, EmitSignal, FitModel, StoreWindows
+from streamer.archive import ArchiveRows
+from streamer.native import load as load_native
 from streamer.session import Session
 
 TRADE_DETECTORS = frozenset({Detector.TRADE_SPIKE, Detector.WINDOW_ANOMALY, Detector.PUMP})
@@ -43,27 +47,74 @@ class TradeWalk:
         self._windows: Counter[str] = Counter()
         self._book_rules: dict[str, OrderBookRule] = {}
         self._parser = StreamParser(recording.market)
+        self._by_rows = (
+            load_native() is not None
+            and reads_in_blocks(recording)
+            and not self._settings.pump.enabled  # it wants every trade by itself
+            and bool(wanted & TRADE_DETECTORS)
+        )
         self._trade_index = -1
         self._book_index = -1
         self.told_from_ms = -(1 << 62)
 
     def run(self, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
-        for index, row in read(self._recording):
-            self._summary.inputs += 1
-            if isinstance(row, Rejected):
-                self._summary.rejected[row.reason] += 1
-            elif isinstance(row, Frame):
-                for event in self._parser.receive(row.data, row.recv_ms or 0):
-                    yield from self._event(event, since_ms, until_ms)
-            elif isinstance(row, Trade):
-                if _between(row.event_ms, since_ms, until_ms):
-                    yield from self._trade(row, index)
-            else:
-                self._summary.rejected["not_a_trade"] += 1
+        if self._by_rows:
+            yield from self._rows(since_ms, until_ms)
+        else:
+            for index, row in read(self._recording):
+                yield from self._row(row, index, since_ms, until_ms)
         for symbol, session in self._sessions.items():
             yield from self._execute(symbol, session.finish(), -1)
         if self._recording.kind is RecordingKind.FRAMES:
             self._summary.messages.update(self._parser.messages)
+
+    def _row(self, row: Row, index: int, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
+        self._summary.inputs += 1
+        if isinstance(row, Rejected):
+            self._summary.rejected[row.reason] += 1
+        elif isinstance(row, Frame):
+            for event in self._parser.receive(row.data, row.recv_ms or 0):
+                yield from self._event(event, since_ms, until_ms)
+        elif isinstance(row, Trade):
+            if _between(row.event_ms, since_ms, until_ms):
+                yield from self._trade(row, index)
+        else:
+            self._summary.rejected["not_a_trade"] += 1
+
+    def _rows(self, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
+        """Walk a CSV archive block by block: what is plain in C, each other row as `read` and `_row` would."""
+        symbol, parse = self._recording.symbol or "", row_parser(self._recording)
+        rows: ArchiveRows | None = None
+        index = 0
+        try:
+            for text in text_blocks(self._recording.path):
+                at = 0
+                while at < len(text):
+                    if rows is None and symbol in self._sessions:
+                        rows = ArchiveRows(self._sessions[symbol], symbol)
+                    if rows is not None:
+                        taken = rows.take(text, at, since_ms, until_ms)
+                        for number, action in taken.signals:
+                            yield from self._execute(symbol, [action], index + number)
+                        self._summary.inputs += taken.rows
+                        at, index = taken.next, index + taken.rows
+                        if taken.trade is not None:
+                            yield from self._row(taken.trade, index, since_ms, until_ms)
+                            index += 1
+                            continue
+                        if at >= len(text):
+                            break
+                    end = text.index(b"\n", at) + 1
+                    line, at = text[at:end], end
+                    if line.isspace():
+                        continue
+                    row = parse(line)
+                    if index == 0 and isinstance(row, Rejected) and is_header(line):
+                        continue
+                    yield from self._row(row, index, since_ms, until_ms)
+                    index += 1
+        except DAMAGED as exc:
+            yield from self._row(Rejected("damaged_file", f"{type(exc).__name__}: {exc}"[:200]), index, None, None)
 
     def _event(self, event: Any, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
         summary = self._summary
@@ -96,7 +147,7 @@ class TradeWalk:
         session = self._sessions.get(trade.symbol)
         if session is None:
             session = self._sessions[trade.symbol] = Session(
-                self._settings, trade.market, [trade.symbol], kind=trade.kind
+                self._settings, trade.market, [trade.symbol], kind=trade.kind, rows=self._by_rows
             )
         actions = session.trade(trade)
         if actions:

@@ -5,34 +5,7 @@
    stops in front of it and leaves it to the careful path. Sums are made in the same order in the same doubles, and
    quantities in the same integers of 1e-8, so both loops leave the same state behind, to the last bit. */
 
-#include "batch.h"
-#include <stdint.h>
-#include <string.h>
-
-typedef struct {
-    int64_t next_id, lo, hi, longest, last_ms, seen; /* lo <= T < hi: inside the newest window, closing none */
-    int64_t count, units, window_last_ms;
-    double base, sum, squares, last_price;
-    int64_t size, at, laps, total, times_quantity, times_sum; /* size 0: no spike rule */
-    int64_t *ring;
-    uint8_t symbol_length;
-    char symbol[64];
-} Row;
-
-typedef struct {
-    PyObject_HEAD
-    Row *rows;
-    Py_ssize_t used, room;
-    int32_t *table; /* open addressing over the symbols' bytes; -1: free */
-    Py_ssize_t slots;
-    char kind[16];
-    Py_ssize_t kind_length;
-    char id_key;
-} Feed;
-
-static const double POWERS[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-static const int64_t FAR_MS = 86400000;
-static const int64_t TENS[] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
+#include "feed.h"
 
 static uint64_t hash_of(const char *text, size_t length) {
     uint64_t hash = 1469598103934665603ULL;
@@ -50,57 +23,8 @@ static Row *find(Feed *self, const char *symbol, size_t length) {
     }
 }
 
-/* Inlined, a comparison with a constant is one or two machine words long instead of a call. */
-#define ALWAYS_INLINE static inline __attribute__((always_inline))
-
-/* --- reading: each helper moves the cursor and returns 0 when the text is not what it should be ------------------- */
-ALWAYS_INLINE int skip(const char **at, const char *end, const char *text, size_t length) {
-    if ((size_t)(end - *at) < length || memcmp(*at, text, length)) return 0;
-    *at += length;
-    return 1;
-}
-#define SKIP(text) skip(&at, end, text, sizeof(text) - 1)
-
-ALWAYS_INLINE int whole(const char **at, const char *end, int64_t *value) {
-    const char *from = *at;
-    int64_t number = 0;
-    while (*at < end && **at >= '0' && **at <= '9') number = number * 10 + (*(*at)++ - '0');
-    *value = number;
-    return *at > from && *at - from <= 18 && (*from != '0' || *at - from == 1);
-}
-
-/* A positive decimal of at most 15 significant digits and 8 decimals: exact as an integer, and as a double. */
-ALWAYS_INLINE int decimal(const char **at, const char *end, double *value, int64_t *units) {
-    const char *from = *at;
-    int64_t number = 0;
-    int decimals = 0, digits = 0;
-    while (*at < end && **at >= '0' && **at <= '9') {
-        number = number * 10 + (*(*at)++ - '0');
-        digits += number != 0;
-        if (digits > 15) return 0;
-    }
-    if (*at == from || *at == end || **at != '.') return 0;
-    (*at)++;
-    while (*at < end && **at >= '0' && **at <= '9') {
-        number = number * 10 + (*(*at)++ - '0');
-        digits += number != 0;
-        if (++decimals > 8 || digits > 15) return 0;
-    }
-    if (!decimals || !number || *at - from > 24) return 0;
-    *value = (double)number / POWERS[decimals];
-    return !__builtin_mul_overflow(number, TENS[decimals], units);
-}
-
-typedef struct {
-    Row *row;
-    int64_t id, event_ms, units;
-    double price, quantity;
-    int maker;
-} Parsed;
-
 static int parse(Feed *self, const char *at, const char *end, Parsed *out) {
-    double ignored;
-    int64_t sent_ms, price_units;
+    int64_t sent_ms;
     if (!SKIP("{\"stream\":\"")) return 0;
     const char *quote = memchr(at, '"', (size_t)(end - at));
     if (!quote) return 0;
@@ -116,9 +40,8 @@ static int parse(Feed *self, const char *at, const char *end, Parsed *out) {
     at = quote + 1;
     if (!out->row || !SKIP(",\"")) return 0;
     if (at >= end || *at++ != self->id_key || !SKIP("\":") || !whole(&at, end, &out->id) || !SKIP(",\"p\":\"")) return 0;
-    if (!decimal(&at, end, &out->price, &price_units) || !SKIP("\",\"q\":\"")) return 0;
+    if (!decimal(&at, end, &out->price, &out->price_units) || !SKIP("\",\"q\":\"")) return 0;
     if (!decimal(&at, end, &out->quantity, &out->units)) return 0;
-    (void)ignored;
     if (self->id_key == 'a') {
         int64_t first, last;
         if (!SKIP("\",\"f\":") || !whole(&at, end, &first) || !SKIP(",\"l\":") || !whole(&at, end, &last) ||
@@ -130,12 +53,6 @@ static int parse(Feed *self, const char *at, const char *end, Parsed *out) {
     else if (SKIP("false")) out->maker = 0;
     else return 0;
     return SKIP(",\"M\":true}}") && at == end;
-}
-
-static PyObject *row_values(Py_ssize_t row, const Parsed *trade, int64_t before) {
-    return Py_BuildValue("(nLddLLLO)", row, (long long)trade->id, trade->price, trade->quantity,
-                         (long long)trade->event_ms, (long long)trade->units, (long long)before,
-                         trade->maker ? Py_True : Py_False);
 }
 
 /* take(batch, start, latest_ms, newest_ms) -> (next, newest_ms, fired, beyond)
@@ -167,49 +84,18 @@ static PyObject *Feed_take(Feed *self, PyObject *args) {
         }
         Parsed trade;
         if (!parse(self, text, text + length, &trade)) break;
-        Row *row = trade.row;
-        int64_t units, total = row->total;
-        if (trade.id != row->next_id || row->hi < 0 || trade.event_ms > latest_ms || length > row->longest ||
-            trade.price >= 1e15 || trade.quantity >= 1e15)
-            break;
-        if (trade.event_ms < row->lo || trade.event_ms >= row->hi) {
-            /* A time far off is not believed so quickly. */
-            if (trade.event_ms < row->lo - FAR_MS || trade.event_ms > row->hi + FAR_MS) break;
-            beyond = row_values(row - self->rows, &trade, 0);
+        if (trade.event_ms > latest_ms || length > trade.row->longest) break;
+        int64_t newest = newest_ms, before = 0;
+        int what = absorb(trade.row, &trade, &newest, &before);
+        newest_ms = newest;
+        if (what == TAKEN) continue;
+        if (what != FIRED) {
+            if (what == BEYOND) beyond = trade_values(trade.row - self->rows, &trade, 0);
             break;
         }
-        if (__builtin_add_overflow(row->units, trade.units, &units)) break;
-        if (row->size && __builtin_add_overflow(total, trade.units - row->ring[row->at], &total)) break;
-        row->next_id++;
-        row->seen++;
-        if (trade.event_ms > row->last_ms) {
-            row->last_ms = trade.event_ms;
-            if (trade.event_ms > newest_ms) newest_ms = trade.event_ms;
-        }
-        row->count++;
-        row->units = units;
-        double away = trade.price - row->base;
-        row->sum += away;
-        row->squares += away * away;
-        row->last_price = trade.price;
-        row->window_last_ms = trade.event_ms;
-        if (!row->size) continue;
-        int64_t before = row->total;
-        row->total = total;
-        row->ring[row->at] = trade.units;
-        if (++row->at == row->size) {
-            row->at = 0;
-            row->laps++;
-        }
-        if ((__int128)trade.units * row->times_quantity >= (__int128)before * row->times_sum &&
-            row->laps * row->size + row->at > row->size) {
-            PyObject *one = row_values(row - self->rows, &trade, before);
-            if (!one || PyList_Append(fired, one)) {
-                Py_XDECREF(one);
-                Py_DECREF(fired);
-                return NULL;
-            }
-            Py_DECREF(one);
+        if (append(fired, trade_values(trade.row - self->rows, &trade, before))) {
+            Py_DECREF(fired);
+            return NULL;
         }
     }
     if (PyErr_Occurred()) {
@@ -265,14 +151,6 @@ static PyObject *Feed_add(Feed *self, PyObject *args) {
     if (rehash(self, self->slots && 2 * self->used <= self->slots ? self->slots : (self->slots ? 2 * self->slots : 256)))
         return PyErr_NoMemory();
     return PyLong_FromSsize_t(self->used - 1);
-}
-
-static Row *row_of(Feed *self, Py_ssize_t number) {
-    if (number < 0 || number >= self->used) {
-        PyErr_SetString(PyExc_IndexError, "no such row");
-        return NULL;
-    }
-    return &self->rows[number];
 }
 
 /* ring(row) -> writable memoryview of the quantities; it must not outlive the feed */
@@ -352,6 +230,7 @@ static void Feed_dealloc(Feed *self) {
 
 static PyMethodDef METHODS[] = {
     {"take", (PyCFunction)Feed_take, METH_VARARGS, "Take messages from `start` on, as far as they are plain."},
+    {"take_rows", (PyCFunction)Feed_take_rows, METH_VARARGS, "Take an archive's rows, as far as they are plain."},
     {"add", (PyCFunction)Feed_add, METH_VARARGS, "Follow a symbol; return its row."},
     {"ring", (PyCFunction)Feed_ring, METH_O, "Return a row's ring as writable memory."},
     {"put", (PyCFunction)Feed_put, METH_VARARGS, "Open a row with this state."},
@@ -376,6 +255,7 @@ PyMODINIT_FUNC PyInit__hotloop(void) {
     PyObject *module = PyModule_Create(&MODULE);
     if (!module) return NULL;
     if (PyModule_AddStringConstant(module, "SOURCES", SOURCES) < 0 ||
+        PyModule_AddFunctions(module, ROW_FUNCTIONS) < 0 ||
         PyModule_AddObjectRef(module, "Feed", (PyObject *)&FeedType) < 0 ||
         PyModule_AddObjectRef(module, "Gather", (PyObject *)&GatherType) < 0) {
         Py_DECREF(module);

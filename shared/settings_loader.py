@@ -17,7 +17,8 @@ import msgspec
 import yaml
 
 from shared.errors import ConfigurationError
-from shared.settings import Section, Settings, check
+from shared.settings import Section, Settings
+from shared.settings_checks import check
 from shared.settings_ranges import check_ranges
 
 DEFAULT_FILE = "tapewatch.yaml"

@@ -12,15 +12,14 @@ DAY_MS = 86_400_000
 
 def iso_utc(ms: int) -> str:
     """Format epoch milliseconds as `2023-10-27T10:00:00Z`; milliseconds appear only when they are not zero."""
-    day, rest = divmod(ms, DAY_MS)
+    minute, rest = divmod(ms, MINUTE_MS)
     seconds, part = divmod(rest, 1000)
-    text = f"{_date(day)}T{seconds // 3600:02d}:{seconds // 60 % 60:02d}:{seconds % 60:02d}"
-    return f"{text}.{part:03d}Z" if part else f"{text}Z"
+    return f"{_minute(minute)}{seconds:02d}.{part:03d}Z" if part else f"{_minute(minute)}{seconds:02d}Z"
 
 
-@lru_cache(maxsize=64)
-def _date(day: int) -> str:
-    return datetime.fromtimestamp(day * (DAY_MS // 1000), tz=UTC).strftime("%Y-%m-%d")
+@lru_cache(maxsize=2048)
+def _minute(minute: int) -> str:
+    return datetime.fromtimestamp(minute * 60, tz=UTC).strftime("%Y-%m-%dT%H:%M:")
 
 
 def parse_utc_ms(text: str) -> int:

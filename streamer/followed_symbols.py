@@ -26,6 +26,7 @@ class FollowedSymbols:
         *,
         kind: TradeKind | None = None,
         together: bool = False,
+        rows: bool = False,
     ) -> None:
         """Make a session that has seen nothing.
 
@@ -34,6 +35,7 @@ class FollowedSymbols:
                 from the settings, and aggregates on USD-M, whose single trades are undocumented.
             together: closed windows wait for the next `tick` and are judged all at once, which is far cheaper for
                 hundreds of symbols whose windows end at the same instant.
+            rows: it is to be given an archive's rows (`streamer.archive`).
         """
         if kind is None:
             kind = TradeKind(settings.streamer.trade_kind) if market is Market.SPOT else TradeKind.AGG_TRADE
@@ -42,7 +44,7 @@ class FollowedSymbols:
         self.kind = kind
         self.parser = StreamParser(market)
         self.feed: Any | None = None
-        native = load_native() if together else None
+        native = load_native() if together or rows else None
         if native is not None and settings.trade_spike.window_trades <= _MOST_NATIVE_TRADES:
             self.feed = native.Feed(self.kind.value.encode())
         self.rows: list[SymbolState] = []  # by the native loop's number

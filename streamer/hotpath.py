@@ -41,7 +41,7 @@ def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[A
         for data in batch:
             session.take_one(data, recv_ms, actions)
         return
-    states, market, kind = session.states, session.market, session.kind
+    states, kind = session.states, session.kind
     latest_ms = recv_ms + session.parser.future_ms
     newest_ms = session.newest_ms
     slow = 0
@@ -89,8 +89,8 @@ def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[A
                 spike._at = at
                 if size * spike._times_quantity >= before * spike._times_sum and spike.trades > spike._size:
                     side = Side.SELL if msg.m else Side.BUY
-                    trade = Trade(market, symbol, kind, trade_id, price, quantity, side, event_ms, recv_ms)
-                    actions.append(EmitSignal(spike.signal(spike._fired(trade, size, before))))
+                    reading = spike.fired(trade_id, price, quantity, side, event_ms, size, before)
+                    actions.append(EmitSignal(spike.signal(reading)))
                 continue
         slow += 1
         if newest_ms > session.newest_ms:
@@ -117,12 +117,10 @@ def take_native(session: Session, feed: Any, batch: Sequence[bytes], recv_ms: in
         if newest_ms > session.newest_ms:
             session.newest_ms, session.newest_recv_ms = newest_ms, recv_ms
         for row, trade_id, price, quantity, event_ms, size, before, maker in fired:
-            state = session.rows[row]
-            side = Side.SELL if maker else Side.BUY
-            trade = Trade(market, state.symbol, kind, trade_id, price, quantity, side, event_ms, recv_ms)
-            spike = state.spike
+            spike, side = session.rows[row].spike, Side.SELL if maker else Side.BUY
             if spike is not None:
-                actions.append(EmitSignal(spike.signal(spike._fired(trade, size, before))))
+                reading = spike.fired(trade_id, price, quantity, side, event_ms, size, before)
+                actions.append(EmitSignal(spike.signal(reading)))
         if upto >= count:
             return
         at = upto + 1

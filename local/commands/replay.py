@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import argparse
 import json
+import sys
+from collections.abc import Callable
 from typing import Any
 
+_LONG_BYTES = 5_000_000
 NAMES = """\
 Names that are understood (each also gzipped): spot_BTCUSDT_trade_*.jsonl, usdm_ZECUSDT_1m_*.csv,
 spot_BTCUSDT_*.frames.jsonl, ADXBTC_20190705T1700Z.aggtrades.jsonl, and the archives of data.binance.vision
@@ -48,16 +51,41 @@ def run(arguments: argparse.Namespace) -> int:
         since_ms=_time("--since", arguments.since),
         until_ms=_time("--until", arguments.until),
     )
-    for found in replay.run(recordings):
-        if arguments.json:
-            print(json.dumps(found.to_json(), ensure_ascii=False))
-        else:
-            print(f"{iso_utc(found.signal.event_ms):<24}  {_line(found.signal)}")
+    done, close = _progress(recordings)
+    try:
+        for found in replay.run(recordings, done):
+            if arguments.json:
+                print(json.dumps(found.to_json(), ensure_ascii=False))
+            else:
+                print(f"{iso_utc(found.signal.event_ms):<24}  {_line(found.signal)}")
+    finally:
+        close()
     if arguments.json:
         print(json.dumps(replay.summary.to_json(), ensure_ascii=False))
     else:
         _print_summary(replay.summary, len(recordings))
     return 0
+
+
+def _progress(recordings: list[Any]) -> tuple[Callable[[Any], None], Callable[[], None]]:
+    """Return what to tell of each recording that is done, and what ends it.
+
+    Shown for long work whose signals go elsewhere: on one terminal they would run through the bar, and show
+    themselves how far it is.
+    """
+    from local.terminal import Progress
+
+    sizes = [recording.path.stat().st_size for recording in recordings]
+    if sys.stdout.isatty() or len(recordings) < 2 or sum(sizes) < _LONG_BYTES:
+        return lambda _: None, lambda: None
+    progress, total, seen = Progress("replay"), max(1, sum(sizes) >> 10), [0]
+
+    def done(recording: Any) -> None:
+        seen[0] += recording.path.stat().st_size
+        progress(seen[0] >> 10, total, recording.path.name)
+
+    progress(0, total, "(KiB)")
+    return done, progress.close
 
 
 def _detectors(names: list[str] | None) -> Any:

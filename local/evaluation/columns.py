@@ -6,34 +6,28 @@ row, so that a value is accepted, rejected and positioned exactly as in a replay
 
 from __future__ import annotations
 
-import gzip
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import IO
 
 import numpy as np
 import numpy.typing as npt
 
 from local.evaluation.digits import PAD, Bytes, Ints, Words, hundred_millionths, integers, words
-from local.recording_rows import Rejected
-from local.recordings import Recording, RecordingKind, read
+from local.inflating import DAMAGED, text_blocks
+from local.recording_rows import Rejected, flag_column
+from local.recordings import Recording, is_header, read, reads_in_blocks
 from shared.market.model import Side, Trade, units
+from streamer.native import load as load_native
 
 Bools = npt.NDArray[np.bool_]
 
-BLOCK = 1 << 19
 _EXACT = 1 << 53  # integers below are exact as floats, and so is their quotient by 1e8, correctly rounded
 _EARLIEST_MS, _LATEST_MS = 1_230_768_000_000, 4_102_444_800_000
 _MICROSECONDS_FROM = 100_000_000_000_000
 _COMMA, _NEWLINE = 44, 10
 _LOWER_FOUR = np.uint64(0xDFDFDFDF)  # the first four bytes of a word, without the bit of lower case
 _TRUE, _ALSE = (np.uint64(int.from_bytes(word, "little")) for word in (b"TRUE", b"ALSE"))
-_DAMAGED = (OSError, EOFError, zlib.error, zipfile.BadZipFile, RuntimeError, NotImplementedError)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,31 +56,22 @@ class Reader:
 
     def blocks(self) -> Iterator[Trades]:
         """Yield the trades; a file that breaks off ends with a rejected row of reason `damaged_file`."""
-        if not can_read(self.recording):
+        if not reads_in_blocks(self.recording):
             raise ValueError("only CSV archives of trades are read in blocks")
-        rest, first = b"", True
+        first = True
         try:
-            with _opened(self.recording.path) as handles:
-                for handle in handles:
-                    while chunk := handle.read(BLOCK):
-                        rest += chunk
-                        cut = rest.rfind(b"\n") + 1
-                        if not cut:
-                            continue
-                        text, rest = rest[:cut], rest[cut:]
-                        if first and (text[:1].isalpha() or text[:1] in b'"\xef'):
-                            text = text[text.index(b"\n") + 1 :]
-                        first = False
-                        yield self._block(text)
-                    if rest:
-                        yield self._block(rest + b"\n")
-                        rest = b""
-        except _DAMAGED:
+            for text in text_blocks(self.recording.path):
+                if first and is_header(text):
+                    text = text[text.index(b"\n") + 1 :]
+                first = False
+                if text:
+                    yield self._block(text)
+        except DAMAGED:
             self.rows += 1
             self.rejected["damaged_file"] += 1
 
     def _block(self, text: bytes) -> Trades:
-        made = _plain(text, self.rows)
+        made = _native(text, self.rows) or _plain(text, self.rows)
         if made is None:
             made = self._by_rows(text)
         else:
@@ -113,25 +98,21 @@ class Reader:
         return _trades(columns)
 
 
-def can_read(recording: Recording) -> bool:
-    return recording.kind is RecordingKind.TRADES and ".jsonl" not in recording.path.name.lower()
-
-
 def _numbers(row: int, trade: Trade) -> tuple[int, ...]:
     sold = int(trade.side is Side.SELL)
     return (row, trade.trade_id or 0, units(trade.price), units(trade.quantity), trade.event_ms, sold)
 
 
-@contextmanager
-def _opened(path: Path) -> Iterator[list[IO[bytes]]]:
-    name = path.name.lower()
-    if name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            members = sorted(m for m in archive.namelist() if m.lower().endswith((".csv", ".jsonl")))
-            yield [archive.open(member) for member in members]
-    else:
-        with gzip.open(path, "rb") if name.endswith(".gz") else path.open("rb") as handle:
-            yield [handle]  # type: ignore[list-item]  # GzipFile reads as IO[bytes] does
+def _native(text: bytes, first_row: int) -> Trades | None:
+    """Read a block in C; None without the extension, and where a row has not the archive's own form."""
+    native = load_native()
+    flag = flag_column(text[: text.index(b"\n")]) if native is not None else None
+    columns = None if native is None or flag is None else native.columns(text, flag)
+    if columns is None:
+        return None
+    ids, prices, quantities, times = (np.frombuffer(column, dtype=np.int64) for column in columns[:4])
+    index = np.arange(first_row, first_row + len(ids))
+    return Trades(index, ids, prices, quantities, times, np.frombuffer(columns[4], dtype=np.bool_))
 
 
 def _plain(block: bytes, first_row: int) -> Trades | None:
@@ -185,7 +166,7 @@ def _flags(text: Bytes, at: Words, start: Ints, end: Ints) -> Bools | None:
 
 def all_trades(recording: Recording) -> Trades:
     """Return every trade of a recording in order, whatever its form; the slow way for JSON lines."""
-    if can_read(recording):
+    if reads_in_blocks(recording):
         parts = list(Reader(recording).blocks())
         if parts:
             return Trades(

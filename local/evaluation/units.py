@@ -1,8 +1,8 @@
 """What is evaluated at once in one process: a recording of trades or frames, the bars of a market, stored windows.
 
 The detectors are the live ones: trades and frames go through the streamer's session, bars through the minute rules
-(`local.replay`), and every signal through the alert policy. Trade spikes of CSV archives take the bulk form, which a
-test holds equal to the session's.
+(`local.replay`), and every signal through the alert policy. Where the C loop is not built, trade spikes of CSV archives
+take the bulk form, which a test holds equal to the session's.
 """
 
 from __future__ import annotations
@@ -15,17 +15,18 @@ from pathlib import Path as File
 
 import numpy as np
 
-from local.evaluation.columns import Reader, all_trades, can_read
+from local.evaluation.columns import Reader, all_trades
 from local.evaluation.outcomes import Floats, Ints, Path, grid_path
 from local.evaluation.spikes import spikes_of
 from local.evaluation.stored_windows import WindowFile, judge_windows, read_windows
-from local.recordings import Recording, RecordingKind, Rejected, read_bars
+from local.recordings import Recording, RecordingKind, Rejected, read_bars, reads_in_blocks
 from local.replay import SECTOR_DETECTORS, Replay
 from local.replay_policy import ReplayPolicy
 from shared.detection.reading import Detector, Direction, Signal
 from shared.market.model import UNITS_PER_COIN, Market
 from shared.settings import Settings
 from shared.times import MINUTE_MS
+from streamer.native import load as load_native
 
 NO_NEWS = frozenset({"gate", "learning", "disabled"})
 _WAY = {Direction.UP: 1, Direction.DOWN: -1, None: 0}
@@ -139,7 +140,7 @@ def _signals(
             yield from judge_windows(unit.windows, settings.window_anomaly, result, until_ms)
         return
     first = unit.recordings[0]
-    wanted, bulk = detectors, can_read(first) and until_ms is None
+    wanted, bulk = detectors, reads_in_blocks(first) and until_ms is None and load_native() is None
     if bulk and Detector.TRADE_SPIKE in detectors and settings.trade_spike.enabled:
         reader = Reader(first)
         spikes = (found.signal for found in spikes_of(first, settings.trade_spike, reader))

@@ -55,13 +55,13 @@ def _volume_spike(signal: Signal, settings: Settings) -> Closed | None:
 def _trade_spike(signal: Signal, settings: Settings) -> Closed | None:
     """Require the floor in quote currency and, where they are known, the rarity and the record."""
     rules = settings.trade_spike
-    price, volume, rarity = number(signal, "price"), number(signal, "volume"), number(signal, "rarity")
-    if rules.alert_floor_quote > 0 and (
-        price is None or volume is None or not price * volume >= rules.alert_floor_quote
-    ):
-        return "gate"
-    if closed := _record(signal, rules.alert_record_hours):
+    if closed := _record(signal, rules.alert_record_hours):  # first: few pass it
         return closed
+    if rules.alert_floor_quote > 0:
+        price, volume = number(signal, "price"), number(signal, "volume")
+        if price is None or volume is None or not price * volume >= rules.alert_floor_quote:
+            return "gate"
+    rarity = number(signal, "rarity")
     return "gate" if rarity is not None and rarity > rules.alert_rarity_max else None
 
 
@@ -70,9 +70,10 @@ def _record(signal: Signal, hours: float) -> Closed | None:
 
     A watch that is younger than that has no records yet: then one as large must be expected only once in that time.
     """
-    since, returns = number(signal, "record_hours"), number(signal, "return_hours")
+    since = number(signal, "record_hours")
     if since is not None:
         return None if since >= hours else "gate"
+    returns = number(signal, "return_hours")
     return None if returns is None or returns >= hours else "learning"
 
 

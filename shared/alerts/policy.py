@@ -20,7 +20,7 @@ steps. Nothing passes a mute or the budget. What 3-7 hold back is counted, and t
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
@@ -152,22 +152,24 @@ def budget_day(signal: Signal) -> int:
     return signal.event_ms // _DAY_MS
 
 
+_ENABLED: Mapping[Detector, Callable[[Settings], bool]] = {
+    Detector.VOLUME_SPIKE: lambda settings: settings.volume_spike.enabled,
+    Detector.TRADE_SPIKE: lambda settings: settings.trade_spike.enabled,
+    Detector.ORDER_BOOK_IMBALANCE: lambda settings: settings.order_book.enabled and settings.order_book.alert_enabled,
+    Detector.SECTOR_INITIATOR: lambda settings: settings.sector.enabled,
+    Detector.SECTOR_DIFFUSION: lambda settings: settings.sector.enabled,
+    Detector.MARKET_WIDE: lambda settings: settings.sector.enabled,
+    Detector.WINDOW_ANOMALY: lambda settings: settings.window_anomaly.enabled,
+    Detector.PUMP: lambda settings: settings.pump.enabled,
+}
+
+
 def not_news(signal: Signal, rules: Rules) -> HeldReason | None:
     """Return why a signal is no news by itself (rules 1 and 2), which needs no state; None lets it on."""
     if signal.detector is Detector.SYSTEM:
         return None
     settings = rules.settings
-    enabled: Mapping[Detector, bool] = {
-        Detector.VOLUME_SPIKE: settings.volume_spike.enabled,
-        Detector.TRADE_SPIKE: settings.trade_spike.enabled,
-        Detector.ORDER_BOOK_IMBALANCE: settings.order_book.enabled and settings.order_book.alert_enabled,
-        Detector.SECTOR_INITIATOR: settings.sector.enabled,
-        Detector.SECTOR_DIFFUSION: settings.sector.enabled,
-        Detector.MARKET_WIDE: settings.sector.enabled,
-        Detector.WINDOW_ANOMALY: settings.window_anomaly.enabled,
-        Detector.PUMP: settings.pump.enabled,
-    }
-    if not enabled[signal.detector]:
+    if not _ENABLED[signal.detector](settings):
         return HeldReason.DISABLED
     answer = gate(signal, settings)
     return None if answer is None else HeldReason(answer)

@@ -152,21 +152,31 @@ class TradeSpikeDetector:
         # The cheap comparison first: hardly any trade passes it, and only then must the window have been full.
         if size * self._times_quantity < before * self._times_sum or self.trades <= self._size:
             return None
-        return self._fired(trade, size, before)
+        return self.fired(trade.trade_id, trade.price, quantity, trade.side, trade.event_ms, size, before)
 
-    def _fired(self, trade: Trade, size: int, before: int) -> TradeSpikeReading:
+    def fired(
+        self,
+        trade_id: int | None,
+        price: float,
+        quantity: float,
+        side: Side,
+        event_ms: int,
+        size: int,
+        before: int,
+    ) -> TradeSpikeReading:
+        """Return the reading of a trade that fires: of `size` in 1e-8, after a window of sum `before`."""
         window = self.settings.window_trades
         total = before + size if self.settings.include_current else before
         ratio = size * window / total
-        rarity, record_hours, return_hours = self._past.step(ratio, trade.event_ms)
+        rarity, record_hours, return_hours = self._past.step(ratio, event_ms)
         return TradeSpikeReading(
             market=self._market,
             symbol=self._symbol,
-            trade_id=trade.trade_id,
-            price=trade.price,
-            volume=trade.quantity,
-            event_ms=trade.event_ms,
-            side=trade.side,
+            trade_id=trade_id,
+            price=price,
+            volume=quantity,
+            event_ms=event_ms,
+            side=side,
             ratio=ratio,
             mean=total / (window * UNITS_PER_COIN),
             rarity=rarity,

@@ -145,7 +145,7 @@ def archive(folder: Path, count: int, seed: int) -> Recording:
 
 
 def test_bulk_signals_are_the_replays_signals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("local.evaluation.columns.BLOCK", 4096)  # many blocks: nothing is lost between them
+    monkeypatch.setattr("local.inflating.BLOCK", 4096)  # many blocks: nothing is lost between them
     recording = archive(tmp_path, 8000, 5)
     bulk = list(spikes_of(recording, TradeSpikeSettings()))
     replay = Replay(Settings(), detectors=frozenset({Detector.TRADE_SPIKE}))
