@@ -68,7 +68,10 @@ class Alarm:
 
 @dataclass(slots=True)
 class UnitResult:
-    """`spans` are (first, last) times by symbol, `paths` the prices, `judged` what each detector could judge."""
+    """`spans` are (first, last) times by symbol, `paths` the prices, `judged` what each detector could judge.
+
+    `bars` says which detectors could speak at all: those of bars or those of trades; None: either.
+    """
 
     files: dict[str, str] = field(default_factory=dict)  # name to sha256
     inputs: int = 0
@@ -77,6 +80,7 @@ class UnitResult:
     alarms: list[Alarm] = field(default_factory=list)
     spans: list[tuple[Market, str, int, int]] = field(default_factory=list)
     paths: list[tuple[Market, str, Path]] = field(default_factory=list)
+    bars: bool | None = None
 
 
 def make_units(recordings: list[Recording], windows: list[WindowFile], told_from_ms: int | None = None) -> list[Unit]:
@@ -92,7 +96,8 @@ def evaluate_unit(
     unit: Unit, settings: Settings, detectors: frozenset[Detector], *, paths: bool = True, until_ms: int | None = None
 ) -> UnitResult:
     """Run the detectors over one unit."""
-    result = UnitResult(files={path.name: _sha256(path) for path in unit.files})
+    bars = unit.windows is None and unit.recordings[0].kind is RecordingKind.KLINES
+    result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, bars=bars)
     signals = list(_signals(unit, settings, detectors, result, paths, until_ms))
     signals.sort(key=lambda signal: signal.known_ms)  # stable: the order of a live day
     policy = ReplayPolicy(settings)
