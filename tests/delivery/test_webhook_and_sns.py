@@ -12,15 +12,15 @@ from typing import Any
 
 import boto3
 import pytest
-from alert_examples import EVERY_KIND, NOON_MS, initiator, trade_spike, volume_spike
+from alert_examples import EVERY_KIND, NOON_MS, diffusion, initiator, trade_spike, volume_spike
 from botocore.exceptions import ClientError
 from delivery_world import World
 from moto import mock_aws
 from test_alert_render import alert_of
 
-from shared.alerts.channels.sns import SnsChannel, digest_message
+from shared.alerts.channels.sns import SnsChannel, digest_attributes, digest_message
 from shared.alerts.channels.webhook import WebhookChannel, signature
-from shared.alerts.digest import DigestKind, make_digest
+from shared.alerts.digest import DigestKind, daily_digest, make_digest
 from shared.alerts.pace import Health
 from shared.alerts.service import DeliveryState
 from shared.clock import ManualClock
@@ -201,3 +201,86 @@ def test_a_huge_digest_fits():
     text = digest_message(make_digest(alerts, DigestKind.LATE))
     assert len(text.encode()) < 256 * 1024
     assert json.loads(json.loads(text)["sqs"])["count"] == 3000
+
+
+FILTERS = {
+    "detector": ["sector_diffusion"],
+    "symbol": ["XMRUSDT"],
+    "sector": ["Privacy"],
+    "direction": ["UP"],
+    "severity": ["warning"],  # not the gravest of the digest
+}
+
+
+def test_subscribers_with_a_filter_hear_their_alerts_in_a_storm(topic):
+    """Beyond the second alert of a window all leave as a digest: it passes each filter that one of them would."""
+    client, arn = topic
+    queues, urls = boto3.client("sqs"), {}
+
+    def subscribe(name: str, wanted: dict[str, list[str]]) -> None:
+        urls[name] = url = queues.create_queue(QueueName=name)["QueueUrl"]
+        at = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = {"FilterPolicy": json.dumps(wanted), "RawMessageDelivery": "true"}
+        client.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=at, Attributes=policy)
+
+    for name, wanted in FILTERS.items():
+        subscribe(name, {name: wanted})
+    subscribe("digests", {"detector": ["digest"]})
+    subscribe("others", {"symbol": ["NOBODYUSDT"]})
+    subscribe("downwards", {"direction": ["DOWN"]})
+    world = World(NOON_MS)
+    world.channels = [SnsChannel(client, arn, world.clock)]
+    service = world.service()
+    for number in range(3):
+        assert service.handle(trade_spike(NOON_MS, f"S{number}USDT")).alert_id is not None
+    assert service.handle(initiator(NOON_MS - 60_000, symbol="ZECUSDT")).alert_id is not None  # critical
+    last = service.handle(diffusion(NOON_MS - 60_000)).alert_id
+    world.pass_minutes(3, service)
+
+    def heard(name: str) -> list[dict[str, Any]]:
+        found = queues.receive_message(QueueUrl=urls[name], MaxNumberOfMessages=10).get("Messages", [])
+        return [json.loads(one["Body"]) for one in found]
+
+    for name in (*FILTERS, "digests"):
+        (digest,) = [body for body in heard(name) if "digest_id" in body]
+        assert last in [alert["alert_id"] for alert in digest["alerts"]], name
+    assert heard("others") == []
+    assert [body for body in heard("downwards") if "digest_id" in body] == []
+
+
+class Topic:
+    """Takes whatever SNS would take: at most 256 KiB with attributes."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+
+    def publish(self, **message: Any) -> dict[str, str]:
+        size = len(message["Message"].encode())
+        for name, one in message["MessageAttributes"].items():
+            size += len(f"{name}{one['DataType']}{one['StringValue']}".encode())
+        assert size <= 256 * 1024
+        self.got.append(message)
+        return {"MessageId": str(len(self.got))}
+
+
+def test_a_digest_of_more_symbols_than_attributes_hold_is_several():
+    alerts = [alert_of(trade_spike(NOON_MS, f"SYMBOL{number}USDT")) for number in range(5000)]
+    topic = Topic()
+    channel = SnsChannel(topic, "arn:aws:sns:x:1:t")  # type: ignore[arg-type]
+    channel.send_digest(make_digest(alerts, DigestKind.LATE))
+    assert len(topic.got) > 1
+    symbols = [json.loads(one["MessageAttributes"]["symbol"]["StringValue"]) for one in topic.got]
+    assert sorted(symbol for some in symbols for symbol in some) == sorted(alert.symbol for alert in alerts)
+    counts = [json.loads(json.loads(one["Message"])["sqs"])["count"] for one in topic.got]
+    assert sum(counts) == 5000
+    first, topic.got = topic.got, []
+    channel.send_digest(make_digest(alerts, DigestKind.LATE))
+    assert topic.got == first  # an attempt that is repeated can be recognised by its ids
+
+
+def test_the_daily_digest_has_no_more_than_it_is():
+    report = {"counts": {}, "top_symbols": [], "since": "2026-01-13T00:00:00Z", "until": "2026-01-14T00:00:00Z"}
+    values = {
+        name: json.loads(one["StringValue"]) for name, one in digest_attributes(daily_digest(report, None)).items()
+    }
+    assert values == {"detector": ["digest"], "severity": ["info"]}
