@@ -1,9 +1,10 @@
-"""Renewals that the exchange refuses, in virtual time: rarely asked, within the budget, as long as it says (F103, F118)."""
+"""Renewals that the exchange refuses, in virtual time: rarely asked, within the budget (F103, F118)."""
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -128,7 +129,7 @@ def test_a_renewal_against_an_exchange_that_is_down_backs_off() -> None:
     assert asked[0] == RENEWED_S
     assert len([at for at in asked if at < RENEWED_S + 60]) <= 12
     assert len([at for at in asked if at < RENEWED_S + 300]) <= 30  # half of what the budget would allow
-    assert max(b - a for a, b in zip(asked[:-1], asked[1:], strict=True)) <= 60.0
+    assert max(b - a for a, b in pairwise(asked)) <= 60.0
     assert exchange.opened[0].aborted_s == 1000.0  # at the end: the old connection has been kept
     assert supervisor.reconnects == 0
 
