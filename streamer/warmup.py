@@ -52,7 +52,6 @@ class PastTrades:
         self._kind = kind
         self._stopped = stopped
 
-    @property
     def stopped(self) -> bool:
         """No further page is wanted."""
         return self._stopped()
@@ -144,7 +143,7 @@ def warm_up(
     is found out once and said once, by the value returned.
     """
     for done, symbol in enumerate(symbols):
-        if past.stopped:
+        if past.stopped():
             return None
         progress(symbol, done, len(symbols))
         for attempt in (1, 2):
@@ -157,7 +156,7 @@ def warm_up(
                     logger.warning("warmup_failed", extra={"symbol": symbol, "reason": str(exc)})
                 else:
                     for _ in range(ceil(min(exc.retry_after_s, 120.0))):
-                        if past.stopped:
+                        if past.stopped():
                             return None
                         wait(1.0)
             except ExchangeError as exc:
