@@ -164,7 +164,10 @@ class Streamer(Construct):
 def outbound_ports(settings: Settings) -> list[int]:
     """Return the ports of the exchange's addresses, and 443 for AWS."""
     ports = {443}
-    for url in (settings.exchange.spot_rest_url, settings.exchange.spot_ws_url, settings.exchange.futures_ws_url):
+    exchange = settings.exchange
+    for url in (exchange.spot_rest_url, exchange.spot_trades_url, exchange.spot_ws_url, exchange.futures_ws_url):
+        if not url:
+            continue
         parts = urlsplit(url)
         ports.add(parts.port or (443 if parts.scheme in ("https", "wss") else 80))
     return sorted(ports)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
@@ -27,6 +29,7 @@ from shared.clock import ManualClock
 from shared.errors import DeliveryError
 from shared.secrets import Secret
 from shared.storage.channel_states import ChannelStateRepository
+from shared.telegram.api import TelegramApi, TelegramError
 
 
 class Listener:
@@ -98,6 +101,54 @@ def test_what_an_answer_means(listener, status, retryable, fatal, wait_s):
     assert answer.retry_after_s == (7.0 if status in (429, 500, 503) else wait_s)
     assert "planted" not in str(answer)
     assert len(listener.got) == 1  # redirects are not followed
+
+
+def _dripping(server: socket.socket, start: bytes, end: bytes) -> None:
+    """Answer one request after another, a byte each 20 ms for 1.5 s: no single read takes long."""
+    while True:
+        try:
+            line, _ = server.accept()
+            line.recv(65536)
+            line.sendall(start)
+            for _ in range(75):
+                line.sendall(b" ")
+                time.sleep(0.02)
+            line.sendall(end)
+            line.close()
+        except OSError:
+            if server.fileno() < 0:
+                return
+
+
+@pytest.fixture
+def dripping() -> Iterator[Callable[[bytes, bytes], str]]:
+    """Return a starter of a server that drips between two texts."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def begin(start: bytes, end: bytes) -> str:
+        threading.Thread(target=_dripping, args=(server, start, end), daemon=True).start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}/hook"
+
+    yield begin
+    server.close()
+
+
+def test_headers_that_drip_are_no_answer(dripping):
+    channel = WebhookChannel(
+        dripping(b"HTTP/1.1 200 OK\r\nX-A:", b"\r\n\r\n"), Secret("x" * 20), ManualClock(0), timeout_s=0.4
+    )
+    with pytest.raises(DeliveryError, match="Timeout") as caught:
+        channel.send(alert_of(initiator()))
+    assert (caught.value.retryable, caught.value.fatal) == (True, False)
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX-A:", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"])
+def test_a_telegram_that_drips_gives_no_answer(dripping, start):
+    end = b'{"ok": true, "result": {}}' if start.endswith(b"\r\n\r\n") else b'\r\n\r\n{"ok": true, "result": {}}'
+    api = TelegramApi(Secret("1:x" * 9, "TELEGRAM_BOT_TOKEN"), dripping(start, end))
+    with pytest.raises(TelegramError, match="Timeout"):
+        api.call("sendMessage", {}, read_s=0.4)
+    assert api.call("sendMessage", {}, read_s=5.0) == {}
 
 
 def test_a_failed_one_is_sent_again_with_the_same_key(listener):
