@@ -55,7 +55,7 @@ def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[A
             session.take_one(data, recv_ms, actions)
             continue
         event_ms = msg.T
-        if state.lo <= event_ms < state.hi and event_ms <= latest_ms:
+        if state.lo <= event_ms < state.hi and event_ms <= latest_ms and event_ms <= msg.E + wire.AHEAD_MS:
             follower = state.follower
             trade_id = follower.newest + 1  # type: ignore[operator, union-attr]  # lo and hi vouch for it
             price, quantity = msg.p, msg.q
