@@ -19,6 +19,7 @@ class Section(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
 class ExchangeSettings(Section, frozen=True):
     spot_rest_url: str = "https://data-api.binance.vision"
+    spot_trades_url: str = "https://api.binance.com"  # past trades, which the host above lacks; empty: only its newest
     spot_ws_url: str = "wss://data-stream.binance.vision"
     futures_rest_url: str = "https://fapi.binance.com"
     futures_ws_url: str = "wss://fstream.binance.com"

@@ -67,6 +67,9 @@ def _exchange(settings: Settings) -> None:
     ):
         if not url.startswith(schemes):
             _refuse(path, f"must begin with {' or '.join(schemes)}, is {url!r}")
+    trades_url = settings.exchange.spot_trades_url
+    if trades_url and not trades_url.startswith(("http://", "https://")):
+        _refuse("exchange.spot_trades_url", f"must begin with http:// or https://, or be empty, is {trades_url!r}")
     _positive("exchange.request_timeout_s", settings.exchange.request_timeout_s)
     _positive("exchange.max_connections", settings.exchange.max_connections)
     _share("exchange.weight_share", settings.exchange.weight_share)

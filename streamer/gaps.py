@@ -7,7 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from shared.errors import ExchangeError, RateLimited
+from shared.errors import BadRequest, Blocked, ExchangeError, RateLimited, RestrictedLocation
 from shared.exchange.binance.events import Gap
 from shared.exchange.market_data import MarketData
 from shared.market.model import Market, Trade, TradeKind
@@ -20,12 +20,14 @@ MOST_IDS = 100_000  # a larger hole would eat the weight of everybody else; its 
 _WAITING = 1_000
 _PATIENCE_S = 20.0  # how long a gap is asked for when the exchange does not answer; its symbol waits as long
 _PAUSE_S = 1.0
+_REFUSED_S = 900.0  # a host that refused us is asked again after this
 
 
 class GapFiller:
     """Fills gaps one at a time. `feed` gets each page, `give_up` what cannot be had; both on this filler's thread.
 
-    When the exchange does not serve past trades here, that is found out once and later gaps are given up at once.
+    While the exchange refuses us, gaps are given up at once; it is asked again after a quarter of an hour. Only the
+    client's own word that past trades cannot be asked for (a missing key) holds for good.
     """
 
     def __init__(
@@ -35,22 +37,29 @@ class GapFiller:
         give_up: Callable[[Gap], None],
         *,
         sleep: Callable[[float], object] = time.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._market_data = market_data
         self._feed = feed
         self._give_up = give_up
         self._sleep = sleep
+        self._monotonic = monotonic
         self._worker = Worker("gap-fill", _WAITING)
         self._stopped = False
-        self.not_served: str | None = None
+        self._refused_until_s = float("-inf")
         self.fetched = 0
         self.given_up: Counter[str] = Counter()
+
+    @property
+    def not_served(self) -> bool:
+        """No question is worth asking now."""
+        return self._monotonic() < self._refused_until_s
 
     def start(self) -> None:
         self._worker.start()
 
     def submit(self, gap: Gap) -> None:
-        if self.not_served is not None:
+        if self.not_served:
             self._abandon(gap, "not_served")
         elif gap.size > MOST_IDS:
             self._abandon(gap, "too_large")
@@ -66,7 +75,7 @@ class GapFiller:
         self, market: Market, symbol: str, kind: TradeKind, last_id: int, told: Callable[[bool | None], None]
     ) -> None:
         """Ask what came after `last_id`: it is fed. `told` hears True when something did, None without an answer."""
-        if self.not_served is not None:
+        if self.not_served:
             told(None)
             return
 
@@ -89,14 +98,14 @@ class GapFiller:
 
     def _fill(self, gap: Gap) -> None:
         start, found = gap.first_id, 0
-        until_s = time.monotonic() + _PATIENCE_S
+        until_s = self._monotonic() + _PATIENCE_S
         while start <= gap.last_id and not self._stopped:
             try:
                 page = self._fetch(gap, start, min(PAGE, gap.last_id - start + 1))
             except ExchangeError as exc:
                 self._judge(exc)
                 pause_s = exc.retry_after_s if isinstance(exc, RateLimited) else _PAUSE_S
-                if exc.retryable and time.monotonic() + pause_s < until_s:
+                if exc.retryable and self._monotonic() + pause_s < until_s:
                     self._sleep(pause_s)
                     continue
                 logger.warning("gap_not_filled", extra={"symbol": gap.symbol, "ids": gap.size, "reason": str(exc)})
@@ -112,14 +121,20 @@ class GapFiller:
                 self._abandon(gap, "not_kept")
                 return
             start = newest + 1
-            until_s = time.monotonic() + _PATIENCE_S
+            until_s = self._monotonic() + _PATIENCE_S
         if not self._stopped:
             # Ids that the exchange has passed over or forgotten never come.
             self._abandon(gap, "not_kept", quiet=found == gap.size)
 
     def _judge(self, exc: ExchangeError) -> None:
-        if not exc.retryable and exc.code in ("bad_request", "blocked", "restricted_location", "exchange"):
-            self.not_served = str(exc)
+        if isinstance(exc, BadRequest):
+            # With a status the exchange spoke, about one symbol and one id; 404 alone speaks of the question itself.
+            if exc.status is None:
+                self._refused_until_s = float("inf")
+            elif exc.status == 404:
+                self._refused_until_s = self._monotonic() + _REFUSED_S
+        elif isinstance(exc, Blocked | RestrictedLocation):
+            self._refused_until_s = self._monotonic() + _REFUSED_S
 
     def _fetch(self, gap: Gap, from_id: int, limit: int) -> list[Trade]:
         if gap.kind is TradeKind.TRADE:

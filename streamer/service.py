@@ -43,6 +43,7 @@ from streamer.worker import Job
 logger = logging.getLogger(__name__)
 
 TICK_S = 0.25
+TELL_S = 1.0
 PART = 64  # messages decided at once while we are slow
 LIQUIDATIONS = "liquidations"  # the kind under which the sector job reads the minute sums
 
@@ -54,7 +55,8 @@ class StreamerService:
         clock: the exchange's time as far as we know it; stamps receipts and heartbeats. Waiting and watching use
             the machine's monotonic time.
         symbols: instead of the settings' spot symbols.
-        progress: told the status about once a second, on the loop's thread; must be quick.
+        progress: told the status about once a second, on the loop's thread, from the start to the end, whether the
+            lease is ours or not; must be quick.
         connector: how connections are opened; picows by default.
         owner: the name under which the lease is held. Another run under the same name goes on at once, so only who
             is alone by other means (a locked state file) may give one.
@@ -132,17 +134,18 @@ class StreamerService:
         self._on_loop.loop, self._stop, self.running = asyncio.get_running_loop(), stop, True
         self.executor.start()
         working = asyncio.create_task(self._own_for_ever())
+        telling = asyncio.create_task(self._tell_for_ever())
         stopping = asyncio.create_task(stop.wait())
         try:
-            await asyncio.wait((working, stopping), return_when=asyncio.FIRST_COMPLETED)
-            if working.done():
-                working.result()
+            ended, _ = await asyncio.wait((working, telling, stopping), return_when=asyncio.FIRST_COMPLETED)
+            for task in ended:
+                task.result()
         finally:
             self._stopping.set()
             stop.set()
-            working.cancel()
-            stopping.cancel()
-            await asyncio.gather(working, stopping, return_exceptions=True)
+            for task in (working, telling, stopping):
+                task.cancel()
+            await asyncio.gather(working, telling, stopping, return_exceptions=True)
             self.executor.fitter.stop()
             self.executor.filler.stop()
             self._finish(flush_within_s)
@@ -326,7 +329,6 @@ class StreamerService:
         return self.session.lag_ms + self.lag.held_ms
 
     async def _tick_for_ever(self) -> None:
-        told_s = 0.0
         while True:
             await asyncio.sleep(TICK_S)
             now_s, session = time.monotonic(), self.session
@@ -340,9 +342,13 @@ class StreamerService:
                 self.executor.save_memories()
             self._heartbeat.beat(self)
             self.rate.look(session.trades, now_s)
-            if self._progress is not None and now_s - told_s >= 1.0:
-                told_s = now_s
+
+    async def _tell_for_ever(self) -> None:
+        """Show that the loop lives, also while standing by and while the start's models are fitted in a thread."""
+        while True:
+            if self._progress is not None:
                 self._progress(self.status())
+            await asyncio.sleep(TELL_S)
 
     def _store_liquidations(self, minute_ms: int, rows: LiquidationRows) -> None:
         self.executor.worker.offer(Job("liquidations", partial(self._readings.put, LIQUIDATIONS, minute_ms, rows)))

@@ -10,7 +10,7 @@ import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from shared.errors import ExchangeError, RateLimited
+from shared.errors import BadRequest, ExchangeError, RateLimited
 from shared.exchange.market_data import MarketData
 from shared.market.model import Market, Trade, TradeKind
 
@@ -72,6 +72,8 @@ class PastTrades:
         """Return the id to begin with; None when there is no way to know one."""
         if position.last_id is not None and position.last_ms >= since_ms:
             return position.last_id + 1
+        if self._stopped():
+            return None
         newest = self._newest(symbol)
         if newest is None or newest.trade_id is None:
             return None if position.last_id is None else position.last_id + 1
@@ -83,7 +85,10 @@ class PastTrades:
         steps = 0
         while high - span > low and steps < _SEARCH_STEPS and not self._stopped():
             steps += 1
-            row = self._at(symbol, newest.trade_id - span)
+            asked = newest.trade_id - span
+            row = self._at(symbol, asked)
+            if row is not None and row.trade_id is not None and row.trade_id > asked:
+                return row.trade_id  # nothing between: the exchange gives no older rows, asking further back is vain
             if row is None or row.event_ms <= since_ms:
                 low = max(low, newest.trade_id - span)
                 break
@@ -145,7 +150,9 @@ def warm_up(
                 else:
                     wait(min(exc.retry_after_s, 120.0))
             except ExchangeError as exc:
-                if not exc.retryable and exc.code not in ("unknown_symbol", "banned"):
+                # A 400 speaks of one symbol; a 404 or the client's own refusal of all of them.
+                one_symbol = isinstance(exc, BadRequest) and exc.status not in (None, 404)
+                if not exc.retryable and not one_symbol and exc.code not in ("unknown_symbol", "banned"):
                     return NotServed(str(exc))
                 logger.warning("warmup_failed", extra={"symbol": symbol, "reason": str(exc)})
                 break

@@ -152,8 +152,8 @@ class Streamer(Construct):
             vpc_subnets=ec2.SubnetSelection(subnet_type=ec2.SubnetType.PUBLIC),
             security_groups=[group],
             capacity_provider_strategies=[ecs.CapacityProviderStrategy(capacity_provider=provider, weight=1)],
-            # The new task is up before the old one goes: both see the same trades, and the same anomaly has the
-            # same alert id, so none is missed and none is sent twice.
+            # The new task is up before the old one goes: it stands by, which is healthy, until the old one is stopped
+            # and releases the lease. The same anomaly has the same alert id, so none is sent twice.
             min_healthy_percent=100,
             max_healthy_percent=200,
             circuit_breaker=ecs.DeploymentCircuitBreaker(enable=True, rollback=True),
@@ -164,7 +164,10 @@ class Streamer(Construct):
 def outbound_ports(settings: Settings) -> list[int]:
     """Return the ports of the exchange's addresses, and 443 for AWS."""
     ports = {443}
-    for url in (settings.exchange.spot_rest_url, settings.exchange.spot_ws_url, settings.exchange.futures_ws_url):
+    exchange = settings.exchange
+    for url in (exchange.spot_rest_url, exchange.spot_trades_url, exchange.spot_ws_url, exchange.futures_ws_url):
+        if not url:
+            continue
         parts = urlsplit(url)
         ports.add(parts.port or (443 if parts.scheme in ("https", "wss") else 80))
     return sorted(ports)

@@ -59,6 +59,7 @@ class Delivery:
     states_of_channels: ChannelStateRepository
     lanes: Lanes = field(default_factory=Inline)
     _rest_until_ms: dict[str, int] = field(default_factory=dict)  # after a failure, in this process
+    _seen_failing: set[str] = field(default_factory=set)
 
     def new_items(self, alert: Alert, known_ms: int, owner: str, now_ms: int) -> list[OutboxItem]:
         """Return one outbox item per channel, leased to the run that is about to send them."""
@@ -103,7 +104,21 @@ class Delivery:
                 return DeliveryState.PENDING
         except StorageError:
             pass  # the pace is a courtesy, the alert is the promise: send it
-        return self.send(channel, alert, item)
+        state = self.send(channel, alert, item)
+        if state is DeliveryState.SENT and channel.name in self._seen_failing:
+            self._works(channel.name)
+        return state
+
+    def _works(self, name: str) -> None:
+        """Note that a failing channel has taken an alert; redelivery does it for what it sends itself."""
+        now_ms = self.clock.now_ms()
+        try:
+            self.states_of_channels.change(
+                name, lambda state: turned(state, Health.OK, now_ms) if state.health is Health.FAILING else None
+            )
+            self._seen_failing.discard(name)
+        except StorageError:
+            pass  # the next alert shows it again
 
     def _wait(self, channel: Channel, alert: Alert) -> tuple[int, str] | None:
         """Return until when an alert must wait and why, None when it may leave now."""
@@ -119,6 +134,7 @@ class Delivery:
         def ask(state: ChannelState) -> ChannelState | None:
             nonlocal answer, dead
             answer = dead = None
+            (self._seen_failing.add if state.health is Health.FAILING else self._seen_failing.discard)(channel.name)
             if state.dead(channel.fingerprint):
                 dead = state
                 return None

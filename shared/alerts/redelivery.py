@@ -127,7 +127,7 @@ class _PacedRun:
         name = self._channel.name
         items = self._pending()
         state = self._states.get(name)
-        if not items and state.health is Health.OK and not state.run_by:
+        if not items and state.health is not Health.DEAD and not state.run_by:
             return self._counts
         held = self._states.change(name, self._hold)
         if held is None:
@@ -165,8 +165,8 @@ class _PacedRun:
         if state.dead(self._channel.fingerprint):
             self._counts["waiting"] += len(rest)
             return _same
-        if not items:
-            return partial(_healthy, now_ms=now_ms)
+        if not items:  # only a sent one shows that a failing channel works; a dead one that has revived may try again
+            return partial(_healthy, now_ms=now_ms) if state.health is Health.DEAD else _same
         late = [item for item in rest if now_ms - item.known_ms > rules.max_age_ms]
         due = [item for item in rest if now_ms - item.known_ms <= rules.max_age_ms and item.next_attempt_ms <= now_ms]
         self._counts["waiting"] += len(rest) - len(late) - len(due)

@@ -38,6 +38,7 @@ _POLL_S = 25
 _PER_MINUTE = 20  # commands of one person
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 2.0, 300.0
 _BEAT_S = 60.0
+_SIGNS = ("my_chat_member", "channel_post")  # the bot's rights changed, or its channel lives: no commands
 _VERDICTS = {"u": "useful", "n": "noise"}
 
 
@@ -96,7 +97,7 @@ class Receiver:
                 {
                     "offset": self._next(),
                     "timeout": self.poll_s,
-                    "allowed_updates": ["message", "callback_query"],
+                    "allowed_updates": ["message", "callback_query", *_SIGNS],
                 },
                 read_s=self.poll_s + 8.0,
             )
@@ -180,6 +181,11 @@ class Receiver:
         CheckpointRepository(self.deps.table).put(_CHECKPOINT, {"offset": self._offset})
 
     def _carry_out(self, update: Mapping[str, Any]) -> None:
+        for name in _SIGNS:
+            if name in update:
+                if _id(update[name], "chat") == str(self.channel.chat_id):
+                    self._revive()
+                return
         query = update.get("callback_query")
         message = query.get("message") if isinstance(query, Mapping) else update.get("message")
         chat = _id(message, "chat")

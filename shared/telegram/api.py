@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import isfinite
@@ -9,10 +10,11 @@ from typing import Any
 
 import requests
 
+from shared.exchange.binance.transport import post
 from shared.secrets import Secret, guard_logs, redact
 
-_CONNECT_S = 3.0
-_READ_S = 8.0
+_READ_S = 8.0  # of the whole exchange
+_MOST_BYTES = 16 << 20
 _NO_RETRY_AFTER_S = 30.0
 _LONGEST_RETRY_AFTER_S = 86_400.0
 
@@ -62,8 +64,8 @@ class TelegramApi:
         address = f"{self.base_url.rstrip('/')}/bot{self.token.reveal()}/{method}"
         body: dict[str, Any] = {"data": _form(params), "files": files} if files else {"json": dict(params)}
         try:
-            answer = requests.post(address, timeout=(_CONNECT_S, read_s), allow_redirects=False, **body)
-            status, parsed = answer.status_code, _object(answer)
+            answer = post(address, timeout_s=read_s, most_bytes=_MOST_BYTES, **body)
+            status, parsed = answer.status, _object(answer.body)
         except requests.RequestException as exc:
             raise TelegramError(f"no answer from Telegram: {type(exc).__name__}") from None
         except UnicodeError:
@@ -93,8 +95,6 @@ def retry_after_of(value: object) -> float:
 
 
 def _form(params: Mapping[str, Any]) -> dict[str, str]:
-    import json
-
     return {
         name: value if isinstance(value, str) else json.dumps(value)
         for name, value in params.items()
@@ -102,9 +102,9 @@ def _form(params: Mapping[str, Any]) -> dict[str, str]:
     }
 
 
-def _object(answer: requests.Response) -> dict[str, Any]:
+def _object(body: bytes) -> dict[str, Any]:
     try:
-        parsed = answer.json()
+        parsed = json.loads(body)
     except ValueError:
         return {}
     return parsed if isinstance(parsed, dict) else {}

@@ -168,6 +168,27 @@ def test_what_nobody_took_for_a_day_is_dead_and_counted():
     assert (note.state, note.error) == ("dead", "not delivered within 24 h")
 
 
+def test_a_channel_is_not_told_to_work_before_it_has_taken_something():
+    """What is given up leaves nothing pending, and shows nothing."""
+    other = KeepingChannel("console")
+    world = World(NOON_MS, Settings(alerts=AlertSettings(dead_after_hours=2)), [PagingChannel(), other])
+
+    def told() -> list[str]:
+        return [alert.direction.value for alert in other.got if alert.detector.value == "system" and alert.direction]
+
+    world.pager.error = down()
+    service = world.service()
+    service.handle(volume_spike(NOON_MS))
+    world.pass_minutes(6 * 60, service)
+    assert AlertRepository(world.state).pending("pager") == []
+    assert told() == ["DOWN"]
+    world.pager.error = None
+    world.service().handle(trade_spike(world.clock.now_ms(), "BACKUSDT"))  # another process
+    assert [alert.symbol for alert in world.pager.got] == ["BACKUSDT"]
+    world.pass_minutes(1, service)
+    assert told() == ["DOWN", "UP"]
+
+
 def test_a_channel_that_hangs_delays_no_other_by_a_second(capsys):
     """F504: each channel has its own thread; the caller waits for an idle lane only, and only half a second."""
     hung = threading.Event()

@@ -180,6 +180,11 @@ def test_f505_too_long_is_cut_between_parts_never_inside_an_entity(phone, clock)
         (refusal(403, "Forbidden: bot was blocked by the user"), "/start"),
         (refusal(403, "Forbidden: bot was kicked from the group chat"), "/start"),
         (refusal(400, "Bad Request: chat not found"), "alerts.telegram.chat_id"),
+        (refusal(400, "Bad Request: not enough rights to send text messages to the chat"), "allow the bot to write"),
+        (refusal(400, "Bad Request: need administrator rights in the channel chat"), "allow the bot to write"),
+        (refusal(400, "Bad Request: CHAT_WRITE_FORBIDDEN"), "allow the bot to write"),
+        (refusal(400, "Bad Request: have no write access to the chat"), "allow the bot to write"),
+        (refusal(400, "Bad Request: TOPIC_CLOSED"), "allow the bot to write"),
     ],
 )
 def test_f505_a_dead_destination_is_red_with_the_cure_and_is_not_tried_again(phone, answer, cure):
@@ -194,6 +199,35 @@ def test_f505_a_dead_destination_is_red_with_the_cure_and_is_not_tried_again(pho
     state = ChannelStateRepository(world.state, lambda: "x").get("telegram")
     assert state.health is Health.DEAD
     assert cure in state.error
+
+
+def test_f505_alerts_of_a_chat_without_the_right_to_write_come_when_the_right_is_back(phone):
+    world = World(NOON_MS)
+    world.channels = [telegram_to(phone, world.clock)]
+    phone.script("sendMessage", refusal(400, "Bad Request: not enough rights to send text messages to the chat"))
+    service = world.service()
+    for number in range(4):
+        assert service.handle(volume_spike(NOON_MS, f"S{number}USDT")).deliveries["telegram"] is DeliveryState.PENDING
+    world.pass_minutes(20, service)
+    assert phone.shown == []
+    service.revive("telegram")
+    world.pass_minutes(2, service)
+    assert all(sum(f"S{number}USDT" in text for text in phone.texts) == 1 for number in range(4))
+
+
+@pytest.mark.parametrize(
+    ("description", "retryable", "wait_s"),
+    [
+        ("Bad Request: BUTTON_DATA_INVALID", False, None),
+        ("Bad Request: message text is empty", False, None),
+        ("Bad Request: something new of next year", True, 120.0),
+    ],
+)
+def test_f505_only_what_is_about_the_message_ends_an_alert(phone, clock, description, retryable, wait_s):
+    phone.script("sendMessage", refusal(400, description))
+    with pytest.raises(DeliveryError) as caught:
+        telegram_to(phone, clock).send(alert_of(initiator()))
+    assert (caught.value.retryable, caught.value.fatal, caught.value.retry_after_s) == (retryable, False, wait_s)
 
 
 def test_f505_a_chat_that_moved_is_followed_and_remembered(clock):

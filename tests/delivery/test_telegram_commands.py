@@ -221,6 +221,22 @@ def test_a_message_from_the_chat_revives_a_dead_destination(bot: Bot):
     assert any("VOLUME SPIKE" in text or "Volume spike" in text for text in bot.phone.texts)
 
 
+@pytest.mark.parametrize("sign", ["my_chat_member", "channel_post"])
+def test_a_right_given_back_revives_a_dead_destination(bot: Bot, sign: str):
+    """A broadcast channel has no members who could write /start."""
+    bot.phone.script("sendMessage", refusal(400, "Bad Request: need administrator rights in the channel chat"))
+    bot.service.handle(volume_spike())
+    bot.phone.push({"update_id": 1, sign: {"chat": {"id": CHAT + 1}, "text": "/mutes"}})
+    bot.receiver.poll_once()
+    bot.world.pass_minutes(3, bot.service)
+    assert bot.phone.texts == []  # another chat's
+    bot.phone.push({"update_id": 2, sign: {"chat": {"id": CHAT}, "text": "/mutes"}})
+    bot.receiver.poll_once()
+    bot.world.pass_minutes(1, bot.service)
+    assert sum("VOLUME SPIKE" in text for text in bot.phone.texts) == 1
+    assert bot.receiver.counters["commands"] == 0
+
+
 def test_it_listens_in_a_thread_until_it_is_stopped(phone: FakeTelegram):
     bot = Bot(phone)
     bot.receiver.poll_s = 1

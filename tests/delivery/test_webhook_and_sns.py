@@ -5,28 +5,31 @@ from __future__ import annotations
 import hashlib
 import hmac
 import json
+import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import boto3
 import pytest
-from alert_examples import EVERY_KIND, NOON_MS, initiator, trade_spike, volume_spike
+from alert_examples import EVERY_KIND, NOON_MS, diffusion, initiator, trade_spike, volume_spike
 from botocore.exceptions import ClientError
 from delivery_world import World
 from moto import mock_aws
 from test_alert_render import alert_of
 
-from shared.alerts.channels.sns import SnsChannel, digest_message
+from shared.alerts.channels.sns import SnsChannel, digest_attributes, digest_message
 from shared.alerts.channels.webhook import WebhookChannel, signature
-from shared.alerts.digest import DigestKind, make_digest
+from shared.alerts.digest import DigestKind, daily_digest, make_digest
 from shared.alerts.pace import Health
 from shared.alerts.service import DeliveryState
 from shared.clock import ManualClock
 from shared.errors import DeliveryError
 from shared.secrets import Secret
 from shared.storage.channel_states import ChannelStateRepository
+from shared.telegram.api import TelegramApi, TelegramError
 
 
 class Listener:
@@ -98,6 +101,54 @@ def test_what_an_answer_means(listener, status, retryable, fatal, wait_s):
     assert answer.retry_after_s == (7.0 if status in (429, 500, 503) else wait_s)
     assert "planted" not in str(answer)
     assert len(listener.got) == 1  # redirects are not followed
+
+
+def _dripping(server: socket.socket, start: bytes, end: bytes) -> None:
+    """Answer one request after another, a byte each 20 ms for 1.5 s: no single read takes long."""
+    while True:
+        try:
+            line, _ = server.accept()
+            line.recv(65536)
+            line.sendall(start)
+            for _ in range(75):
+                line.sendall(b" ")
+                time.sleep(0.02)
+            line.sendall(end)
+            line.close()
+        except OSError:
+            if server.fileno() < 0:
+                return
+
+
+@pytest.fixture
+def dripping() -> Iterator[Callable[[bytes, bytes], str]]:
+    """Return a starter of a server that drips between two texts."""
+    server = socket.create_server(("127.0.0.1", 0))
+
+    def begin(start: bytes, end: bytes) -> str:
+        threading.Thread(target=_dripping, args=(server, start, end), daemon=True).start()
+        return f"http://127.0.0.1:{server.getsockname()[1]}/hook"
+
+    yield begin
+    server.close()
+
+
+def test_headers_that_drip_are_no_answer(dripping):
+    channel = WebhookChannel(
+        dripping(b"HTTP/1.1 200 OK\r\nX-A:", b"\r\n\r\n"), Secret("x" * 20), ManualClock(0), timeout_s=0.4
+    )
+    with pytest.raises(DeliveryError, match="Timeout") as caught:
+        channel.send(alert_of(initiator()))
+    assert (caught.value.retryable, caught.value.fatal) == (True, False)
+
+
+@pytest.mark.parametrize("start", [b"HTTP/1.1 200 OK\r\nX-A:", b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"])
+def test_a_telegram_that_drips_gives_no_answer(dripping, start):
+    end = b'{"ok": true, "result": {}}' if start.endswith(b"\r\n\r\n") else b'\r\n\r\n{"ok": true, "result": {}}'
+    api = TelegramApi(Secret("1:x" * 9, "TELEGRAM_BOT_TOKEN"), dripping(start, end))
+    with pytest.raises(TelegramError, match="Timeout"):
+        api.call("sendMessage", {}, read_s=0.4)
+    assert api.call("sendMessage", {}, read_s=5.0) == {}
 
 
 def test_a_failed_one_is_sent_again_with_the_same_key(listener):
@@ -201,3 +252,86 @@ def test_a_huge_digest_fits():
     text = digest_message(make_digest(alerts, DigestKind.LATE))
     assert len(text.encode()) < 256 * 1024
     assert json.loads(json.loads(text)["sqs"])["count"] == 3000
+
+
+FILTERS = {
+    "detector": ["sector_diffusion"],
+    "symbol": ["XMRUSDT"],
+    "sector": ["Privacy"],
+    "direction": ["UP"],
+    "severity": ["warning"],  # not the gravest of the digest
+}
+
+
+def test_subscribers_with_a_filter_hear_their_alerts_in_a_storm(topic):
+    """Beyond the second alert of a window all leave as a digest: it passes each filter that one of them would."""
+    client, arn = topic
+    queues, urls = boto3.client("sqs"), {}
+
+    def subscribe(name: str, wanted: dict[str, list[str]]) -> None:
+        urls[name] = url = queues.create_queue(QueueName=name)["QueueUrl"]
+        at = queues.get_queue_attributes(QueueUrl=url, AttributeNames=["QueueArn"])["Attributes"]["QueueArn"]
+        policy = {"FilterPolicy": json.dumps(wanted), "RawMessageDelivery": "true"}
+        client.subscribe(TopicArn=arn, Protocol="sqs", Endpoint=at, Attributes=policy)
+
+    for name, wanted in FILTERS.items():
+        subscribe(name, {name: wanted})
+    subscribe("digests", {"detector": ["digest"]})
+    subscribe("others", {"symbol": ["NOBODYUSDT"]})
+    subscribe("downwards", {"direction": ["DOWN"]})
+    world = World(NOON_MS)
+    world.channels = [SnsChannel(client, arn, world.clock)]
+    service = world.service()
+    for number in range(3):
+        assert service.handle(trade_spike(NOON_MS, f"S{number}USDT")).alert_id is not None
+    assert service.handle(initiator(NOON_MS - 60_000, symbol="ZECUSDT")).alert_id is not None  # critical
+    last = service.handle(diffusion(NOON_MS - 60_000)).alert_id
+    world.pass_minutes(3, service)
+
+    def heard(name: str) -> list[dict[str, Any]]:
+        found = queues.receive_message(QueueUrl=urls[name], MaxNumberOfMessages=10).get("Messages", [])
+        return [json.loads(one["Body"]) for one in found]
+
+    for name in (*FILTERS, "digests"):
+        (digest,) = [body for body in heard(name) if "digest_id" in body]
+        assert last in [alert["alert_id"] for alert in digest["alerts"]], name
+    assert heard("others") == []
+    assert [body for body in heard("downwards") if "digest_id" in body] == []
+
+
+class Topic:
+    """Takes whatever SNS would take: at most 256 KiB with attributes."""
+
+    def __init__(self) -> None:
+        self.got: list[dict[str, Any]] = []
+
+    def publish(self, **message: Any) -> dict[str, str]:
+        size = len(message["Message"].encode())
+        for name, one in message["MessageAttributes"].items():
+            size += len(f"{name}{one['DataType']}{one['StringValue']}".encode())
+        assert size <= 256 * 1024
+        self.got.append(message)
+        return {"MessageId": str(len(self.got))}
+
+
+def test_a_digest_of_more_symbols_than_attributes_hold_is_several():
+    alerts = [alert_of(trade_spike(NOON_MS, f"SYMBOL{number}USDT")) for number in range(5000)]
+    topic = Topic()
+    channel = SnsChannel(topic, "arn:aws:sns:x:1:t")  # type: ignore[arg-type]
+    channel.send_digest(make_digest(alerts, DigestKind.LATE))
+    assert len(topic.got) > 1
+    symbols = [json.loads(one["MessageAttributes"]["symbol"]["StringValue"]) for one in topic.got]
+    assert sorted(symbol for some in symbols for symbol in some) == sorted(alert.symbol for alert in alerts)
+    counts = [json.loads(json.loads(one["Message"])["sqs"])["count"] for one in topic.got]
+    assert sum(counts) == 5000
+    first, topic.got = topic.got, []
+    channel.send_digest(make_digest(alerts, DigestKind.LATE))
+    assert topic.got == first  # an attempt that is repeated can be recognised by its ids
+
+
+def test_the_daily_digest_has_no_more_than_it_is():
+    report = {"counts": {}, "top_symbols": [], "since": "2026-01-13T00:00:00Z", "until": "2026-01-14T00:00:00Z"}
+    values = {
+        name: json.loads(one["StringValue"]) for name, one in digest_attributes(daily_digest(report, None)).items()
+    }
+    assert values == {"detector": ["digest"], "severity": ["info"]}

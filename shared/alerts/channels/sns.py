@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,7 @@ from botocore.exceptions import BotoCoreError, ClientError
 from botocore.parsers import ResponseParserError
 
 from shared.alerts.channels.channel import Receipt
-from shared.alerts.digest import Digest
+from shared.alerts.digest import Digest, make_digest
 from shared.alerts.model import Alert
 from shared.alerts.wording import ascii_line, sanitize
 from shared.clock import Clock
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 _SUBJECT = 99  # characters: SNS wants fewer than 100
 _SMS = 140
 _LARGEST = 250_000  # bytes; SNS takes 256 KiB with attributes
+_ATTRIBUTES = 40_000  # bytes of a digest's attributes (some 2,500 symbols); what has more leaves as several digests
 _PERSON_MUST_ACT_S = 120.0
 _CHECK_EVERY_MS = 300_000
 
@@ -83,13 +84,16 @@ class SnsChannel:
         return Receipt(answer)
 
     def send_digest(self, digest: Digest) -> None:
-        """Publish many alerts as one message; its `detector` attribute is `digest`.
+        """Publish many alerts as one message, which passes each filter that one of its alerts would pass.
+
+        Where their attributes are too large for one message, it leaves as several, the same ones at each attempt.
 
         Raises:
             DeliveryError: as of `send`.
         """
-        first = ascii_line(f"{digest.severity.value.upper()} {digest.title}", _SUBJECT)
-        self._publish(first, digest_message(digest), _attributes({"detector": "digest", "severity": digest.severity}))
+        for part in _parts(digest):
+            first = ascii_line(f"{part.severity.value.upper()} {part.title}", _SUBJECT)
+            self._publish(first, digest_message(part), digest_attributes(part))
 
     def _publish(self, title: str, text: str, named: dict[str, MessageAttributeValueTypeDef]) -> str:
         self._somebody_listens()
@@ -173,10 +177,45 @@ def _attributes(named: Mapping[str, str | None]) -> dict[str, MessageAttributeVa
     return {name: {"DataType": "String", "StringValue": str(value)} for name, value in named.items() if value}
 
 
+def digest_attributes(digest: Digest) -> dict[str, MessageAttributeValueTypeDef]:
+    """Return what filter policies read of a digest: each attribute holds the values of all its alerts.
+
+    A policy passes a String.Array of which any element matches. The detector `digest` stands beside the alerts' own.
+    """
+    alerts = digest.alerts
+    united: dict[str, Collection[str]] = {
+        "detector": {"digest", *(alert.detector.value for alert in alerts)},
+        "symbol": {sanitize(alert.symbol) for alert in alerts},
+        "sector": {sanitize(alert.sector) for alert in alerts if alert.sector is not None},
+        "direction": {alert.direction.value for alert in alerts if alert.direction is not None},
+        "severity": {digest.severity.value, *(alert.severity.value for alert in alerts)},
+    }
+    return {
+        name: {"DataType": "String.Array", "StringValue": msgspec.json.encode(sorted(values)).decode()}
+        for name, values in united.items()
+        if values
+    }
+
+
+def _size(named: Mapping[str, MessageAttributeValueTypeDef]) -> int:
+    """Return the bytes of attributes, as SNS counts them: names, types and values."""
+    texts = (f"{name}{one['DataType']}{one.get('StringValue', '')}" for name, one in named.items())
+    return sum(len(text.encode()) for text in texts)
+
+
+def _parts(digest: Digest) -> Iterator[Digest]:
+    if len(digest.alerts) < 2 or _size(digest_attributes(digest)) <= _ATTRIBUTES:
+        yield digest
+        return
+    middle = len(digest.alerts) // 2
+    for alerts in (digest.alerts[:middle], digest.alerts[middle:]):
+        yield from _parts(make_digest(alerts, digest.kind))
+
+
 def digest_message(digest: Digest) -> str:
     """Return the forms of a digest; alerts that would make it too large are left to the feed."""
-    published = digest.to_json()
-    while len(whole := _all_forms(digest.text, digest.title, published)) > _LARGEST and published["alerts"]:
+    published, room = digest.to_json(), _LARGEST - _size(digest_attributes(digest))
+    while len(whole := _all_forms(digest.text, digest.title, published)) > room and published["alerts"]:
         published["alerts"] = published["alerts"][: len(published["alerts"]) // 2]
     return whole.decode()
 

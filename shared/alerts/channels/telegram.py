@@ -25,6 +25,16 @@ logger = logging.getLogger(__name__)
 Chat = int | str
 _RANK = {Severity.INFO: 0, Severity.WARNING: 1, Severity.CRITICAL: 2}
 _MOST_MESSAGES = 5  # of one alert or digest
+_UNKNOWN_REFUSAL_S = 120.0  # nobody knows whom it is about: neither the alert nor the channel is given up for it
+_LOST_CHAT = ("chat not found", "chat_id is empty", "peer_id_invalid", "group is deactivated", "chat was deleted")
+_NO_RIGHT = (
+    "not enough rights", "no rights to send", "administrator rights", "chat_admin_required", "write_forbidden",
+    "write access", "chat_restricted", "plain_forbidden", "banned_in_channel", "topic_closed", "topic_deleted",
+)  # fmt: skip
+_ABOUT_THE_MESSAGE = (
+    "parse", "entit", "too long", "text is empty", "must be non-empty", "utf-8", "button", "reply markup",
+    "reply_markup", "keyboard", "url_invalid",
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -173,14 +183,19 @@ class TelegramChannel:
                 "add it again, or unblock it and send it /start",
                 fatal=True,
             )
-        if exc.says(
-            "chat not found", "chat_id is empty", "peer_id_invalid", "group is deactivated", "chat was deleted"
-        ):
+        if exc.says(*_NO_RIGHT):
+            return DeliveryError(
+                f"Telegram: {exc.description}: allow the bot to write there, then send it /start from the chat",
+                fatal=True,
+            )
+        if exc.says(*_LOST_CHAT):
             return DeliveryError(
                 f"Telegram: {exc.description}: send the bot /start from the chat, or correct alerts.telegram.chat_id",
                 fatal=True,
             )
-        return DeliveryError(f"Telegram refused the alert: {exc}", retryable=False)
+        if exc.code == 413 or exc.says(*_ABOUT_THE_MESSAGE):
+            return DeliveryError(f"Telegram refused the alert: {exc}", retryable=False)
+        return DeliveryError(f"Telegram refused: {exc}", retry_after_s=_UNKNOWN_REFUSAL_S)
 
     def _count(self, name: str) -> None:
         with self._counting:

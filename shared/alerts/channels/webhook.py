@@ -16,10 +16,10 @@ from shared.alerts.digest import Digest
 from shared.alerts.model import Alert
 from shared.clock import Clock
 from shared.errors import DeliveryError
+from shared.exchange.binance.transport import post
 from shared.secrets import Secret, guard_logs
 from shared.telegram.api import retry_after_of
 
-_CONNECT_S = 3.0
 _PERSON_MUST_ACT_S = 120.0
 
 
@@ -71,22 +71,14 @@ class WebhookChannel:
             "X-Tapewatch-Signature": signature(self.secret.reveal(), timestamp, body),
         }
         try:
-            answer = requests.post(
-                self.url,
-                data=body,
-                headers=headers,
-                timeout=(_CONNECT_S, self.timeout_s),
-                allow_redirects=False,
-                stream=True,  # the answer's body is nobody's business
-            )
-            answer.close()
+            answer = post(self.url, data=body, headers=headers, timeout_s=self.timeout_s)
         except requests.RequestException as exc:  # its text holds the address, which may hold a key
             raise DeliveryError(f"the webhook gave no answer: {type(exc).__name__}") from None
-        status = answer.status_code
+        status = answer.status
         if 200 <= status < 300:
             return
         if status == 429 or status >= 500:
-            named = answer.headers.get("Retry-After", "")
+            named = answer.headers.get("retry-after", "")
             wait_s = retry_after_of(float(named)) if named.isdigit() else None
             raise DeliveryError(f"the webhook answered {status}", retry_after_s=wait_s)
         if status in (401, 403, 410):

@@ -12,6 +12,7 @@ from typing import TypeVar
 from shared.clock import Clock, SystemClock
 from shared.errors import (
     BadRequest,
+    BadResponse,
     Banned,
     Blocked,
     ExchangeError,
@@ -40,7 +41,18 @@ from shared.settings import ExchangeSettings
 ATTEMPTS = 3
 BACKOFF_S = (0.2, 0.4, 0.8)
 LONGEST_BUDGET_WAIT_S = 65.0
+AWAY_MS = 60_000
+"""How long the host of past trades is left alone after it could not be reached."""
 _Answer = TypeVar("_Answer")
+
+
+class _PastHost:
+    """Where historicalTrades is asked when the spot host serves no such question: a host, with limits of its own."""
+
+    def __init__(self, url: str, gate: HostGate) -> None:
+        self.base = url.rstrip("/")
+        self.gate = gate
+        self.away_until_ms = 0  # it could not be reached; not even tried before
 
 
 class BinanceMarketData:
@@ -85,6 +97,11 @@ class BinanceMarketData:
             market: HostGate(host, DEFAULT_WEIGHT_LIMIT[market], settings.weight_share, self._clock, ban_store)
             for market, host in self._hosts.items()
         }
+        self._past: _PastHost | None = None
+        past_host = host_of(settings.spot_trades_url)
+        if self._serves_newest_only and past_host and past_host not in MARKET_DATA_ONLY_HOSTS:
+            gate = HostGate(past_host, DEFAULT_WEIGHT_LIMIT[Market.SPOT], settings.weight_share, self._clock, ban_store)
+            self._past = _PastHost(settings.spot_trades_url, gate)
 
     def until(self, deadline_ms: int) -> BinanceMarketData:
         """Return a view of this client whose calls all end by `deadline_ms`: for functions with a limited time."""
@@ -143,18 +160,31 @@ class BinanceMarketData:
     def historical_trades(self, market: Market, symbol: str, *, from_id: int | None, limit: int = 1000) -> list[Trade]:
         """Return single trades from an id on; None asks for the newest, which every host serves without a key.
 
+        Where past trades cannot be had, spot's rows are those of the newest 1,000 from the id on: the first may
+        lie far behind the id.
+
         Raises:
-            BadRequest: the host has no past trades, or wants an API key for them.
+            BadRequest: USD-M, which wants an API key for past trades.
         """
         name = _symbol(symbol)
-        params = {"symbol": name, "limit": str(_at_most(limit, TRADES_MAX))}
+        most = _at_most(limit, TRADES_MAX)
+        params = {"symbol": name, "limit": str(most)}
         endpoint, headers = Endpoint.TRADES, {}
+
+        def parse(body: bytes) -> list[Trade]:
+            return rest_wire.trades(market, name, body, self._clock.now_ms())
+
         if from_id is not None:
             endpoint, headers = Endpoint.HISTORICAL_TRADES, self._key_for_history(market)
             params["fromId"] = str(from_id)
-        return self._ask(
-            market, endpoint, params, lambda body: rest_wire.trades(market, name, body, self._clock.now_ms()), headers
-        )
+            if market is Market.SPOT and self._serves_newest_only:
+                try:
+                    return self._ask_past(params, parse)
+                except _NoPast:
+                    newest = {"symbol": name, "limit": str(TRADES_MAX)}
+                    rows = self._ask(market, Endpoint.TRADES, newest, parse)
+                    return [row for row in rows if row.trade_id is not None and row.trade_id >= from_id][:most]
+        return self._ask(market, endpoint, params, parse, headers)
 
     def open_interest(self, symbol: str) -> OpenInterest:
         return self._ask(Market.USDM, Endpoint.OPEN_INTEREST, {"symbol": _symbol(symbol)}, rest_wire.open_interest)
@@ -169,6 +199,32 @@ class BinanceMarketData:
     def funding_hours(self) -> dict[str, float]:
         return self._ask(Market.USDM, Endpoint.FUNDING_INFO, {}, rest_wire.funding_hours)
 
+    @property
+    def _serves_newest_only(self) -> bool:
+        return self._hosts[Market.SPOT] in MARKET_DATA_ONLY_HOSTS
+
+    def _ask_past(self, params: Mapping[str, str], parse: Callable[[bytes], _Answer]) -> _Answer:
+        """Ask the host of past trades.
+
+        Raises:
+            _NoPast: there is none, or it does not answer us; another question may be answered later.
+        """
+        past = self._past
+        if past is None or self._clock.now_ms() < past.away_until_ms:
+            raise _NoPast
+        try:
+            return self._ask(Market.SPOT, Endpoint.HISTORICAL_TRADES, params, parse, past=past)
+        except (Blocked, RestrictedLocation):
+            raise _NoPast from None  # its gate remembers, and lets one call try after minutes
+        except BadRequest as exc:
+            if exc.status not in (401, 404):
+                raise
+        except (ExchangeUnavailable, BadResponse):
+            if self._remaining_s() <= 0:
+                raise
+        past.away_until_ms = self._clock.now_ms() + AWAY_MS
+        raise _NoPast
+
     # --- how they are asked -------------------------------------------------------------------------------
     def _ask(
         self,
@@ -177,17 +233,18 @@ class BinanceMarketData:
         params: Mapping[str, str],
         parse: Callable[[bytes], _Answer],
         headers: Mapping[str, str] | None = None,
+        past: _PastHost | None = None,
     ) -> _Answer:
         """Ask up to three times; only what may be different the next time is asked again."""
         attempt = 1
         while True:
             try:
-                return self._once(market, endpoint, params, parse, headers or {})
+                return self._once(market, endpoint, params, parse, headers or {}, past)
             except ExchangeError as exc:
                 self.counters[exc.code] += 1
                 pause_s = self._pause_before_retry(exc, attempt)
-                if pause_s is None:
-                    raise
+                if pause_s is None or (past is not None and _unreachable(exc)):
+                    raise  # a host that cannot be reached has a substitute: a gap waits for one time-out, not three
             attempt += 1
             self.counters["retries"] += 1
             self._sleep(pause_s)
@@ -211,10 +268,11 @@ class BinanceMarketData:
         params: Mapping[str, str],
         parse: Callable[[bytes], _Answer],
         headers: Mapping[str, str],
+        past: _PastHost | None,
     ) -> _Answer:
-        gate = self._gates[market]
+        gate, base = (past.gate, past.base) if past is not None else (self._gates[market], self._bases[market])
         statistics = 1 if endpoint is Endpoint.OPEN_INTEREST_HISTORY else 0
-        url = self._bases[market] + path_of(market, endpoint)
+        url = base + path_of(market, endpoint)
         self._enter(gate, weight_of(market, endpoint, params), statistics)
         answered = False
         try:
@@ -222,7 +280,7 @@ class BinanceMarketData:
             used = answers.used_weight(response)
             if used is not None:
                 gate.observe(used)
-            error = answers.error_of(response, market, self._hosts[market], self._clock.now_ms())
+            error = answers.error_of(response, market, gate.host, self._clock.now_ms())
             answered = not isinstance(error, Blocked | RestrictedLocation)
             if error is not None:
                 self._obey(gate, error)
@@ -276,17 +334,20 @@ class BinanceMarketData:
         return (self._deadline_ms - self._clock.now_ms()) / 1000
 
     def _key_for_history(self, market: Market) -> dict[str, str]:
-        if market is Market.SPOT and self._hosts[market] in MARKET_DATA_ONLY_HOSTS:
-            raise BadRequest(
-                f"{self._hosts[market]} has no historicalTrades: set exchange.spot_rest_url to "
-                "https://api.binance.com, or fill from aggTrades"
-            )
         if market is Market.USDM and self._api_key is None:
             raise BadRequest(
                 "historicalTrades of USD-M needs an API key: name its secret in exchange.api_key_secret, "
                 "or use aggTrades"
             )
         return {} if self._api_key is None else {"X-MBX-APIKEY": self._api_key}
+
+
+class _NoPast(Exception):
+    """The host of past trades does not answer, or there is none."""
+
+
+def _unreachable(exc: ExchangeError) -> bool:
+    return isinstance(exc, ExchangeUnavailable) and exc.status is None
 
 
 def _symbol(symbol: str) -> str:

@@ -1,4 +1,4 @@
-"""One HTTP GET with a deadline that holds: the only place where bytes leave for the exchange over REST."""
+"""HTTP with a deadline that holds: the only place where bytes leave for the exchange over REST, or for a channel."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import itertools
 import socket
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -21,6 +21,7 @@ from urllib3.exceptions import HTTPError
 from shared.errors import ExchangeUnavailable
 
 MAX_BODY = 64 << 20
+_CONNECT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +93,56 @@ class RequestsTransport:
         if call.expired:
             raise TimeoutError("deadline")
         return b"".join(parts)
+
+
+def post(
+    url: str,
+    *,
+    timeout_s: float,
+    headers: Mapping[str, str] | None = None,
+    most_bytes: int = 0,
+    **body: Any,
+) -> HttpResponse:
+    """POST on a connection of its own; `body` as `requests` takes it, `most_bytes` 0 leaves the answer's body unread.
+
+    Raises:
+        requests.RequestException: no complete answer within `timeout_s` in all, however many bytes came.
+    """
+    call = _Call(time.monotonic() + timeout_s)
+    _current.call = call
+    _posts.watch(call)
+    try:
+        with requests.Session() as session:
+            session.mount("https://", _Adapter())
+            session.mount("http://", _Adapter())
+            timeouts = (min(_CONNECT_S, timeout_s), timeout_s)
+            with session.post(
+                url, headers=headers, timeout=timeouts, allow_redirects=False, stream=True, **body
+            ) as response:
+                content = b"".join(_parts(response, most_bytes)) if most_bytes else b""
+        if call.expired:  # headers that are cut off look like headers that have ended
+            raise TimeoutError
+    except (OSError, HTTPError) as exc:
+        if call.expired:
+            raise requests.Timeout(f"no answer within {timeout_s:g} s") from None
+        if isinstance(exc, requests.RequestException):
+            raise
+        raise requests.ConnectionError(type(exc).__name__) from None
+    finally:
+        call.done = True
+        _current.call = None
+    return HttpResponse(
+        response.status_code, {name.lower(): value for name, value in response.headers.items()}, content
+    )
+
+
+def _parts(response: requests.Response, most_bytes: int) -> Iterator[bytes]:
+    size = 0
+    for part in response.iter_content(65536):
+        size += len(part)
+        if size > most_bytes:
+            raise requests.ConnectionError("answer too large")
+        yield part
 
 
 class _Call:
@@ -185,3 +236,6 @@ class _Guard:
                 while self._calls and (self._calls[0][0] <= now or self._calls[0][2].done):
                     heapq.heappop(self._calls)[2].expire()
                 self._changed.wait(self._calls[0][0] - now if self._calls else None)
+
+
+_posts = _Guard()

@@ -69,11 +69,9 @@ def test_trades_of_both_kinds() -> None:
     assert transport.asked[0].params == {"symbol": "A", "fromId": "7", "limit": "1000"}
 
 
-def test_past_trades_are_refused_where_nobody_serves_them() -> None:
+def test_past_trades_of_futures_are_refused_without_a_key() -> None:
     row = {"id": 5, "price": "2", "qty": "3", "time": START, "isBuyerMaker": False}
     market_data, transport, _ = client(answer([row]))
-    with pytest.raises(BadRequest, match=r"data-api\.binance\.vision has no historicalTrades"):
-        market_data.historical_trades(SPOT, "A", from_id=1)
     with pytest.raises(BadRequest, match="needs an API key"):
         market_data.historical_trades(USDM, "A", from_id=1)
     assert transport.asked == []

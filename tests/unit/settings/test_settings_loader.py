@@ -40,6 +40,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         ("just words", "expected sections"),
         ("api: {port: 70000}", "api.port must lie in 0..65535"),
         ("universe: {sectors: {A: [X], B: [X]}}", "universe.sectors.B repeats X, which already stands in A"),
+        ("exchange: {spot_trades_url: 'ftp://x'}", "exchange.spot_trades_url must begin with http:// or https://"),
         ("exchange: {spot_ws_url: 'http://x'}", "exchange.spot_ws_url must begin with ws:// or wss://"),
         ("volume_spike: {threshold: 0}", "volume_spike.threshold must be greater than 0"),
         ("volume_spike: {threshold: .nan}", "volume_spike.threshold must be greater than 0"),
