@@ -34,7 +34,9 @@ def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[A
     """Take the messages of one read, in order."""
     frames: Sequence[wire.OnlyTradeFrame | wire.OnlyAggTradeFrame]
     try:
-        frames = _DECODE[session.kind](b"\n".join(batch)) if session.parser.combined else ()
+        lines = b"\n".join(batch)
+        plain = session.parser.combined and lines.count(b"\n") == len(batch) - 1  # a message is one line
+        frames = _DECODE[session.kind](lines) if plain else ()
     except (MsgspecError, UnicodeError, RecursionError):
         frames = ()  # one of them is something else: let each be looked at
     if len(frames) != len(batch):

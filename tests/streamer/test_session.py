@@ -323,6 +323,18 @@ def test_a_batch_says_what_its_messages_say_one_by_one(native: str, messages: li
     assert together.parser.messages == single.parser.messages
 
 
+def test_two_messages_in_one_and_none_in_another_are_no_two_messages() -> None:
+    """Joined by line ends the batch has as many lines as messages; a message is a line all the same."""
+    messages = [frame(trade) for trade in STREAM[:40]]
+    messages[20:22] = [b"", messages[20] + b"\n" + messages[21]]
+    single, together = new_session(), Session(settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"))
+    for message in messages:
+        single.receive(message, STREAM[-1].recv_ms)
+    together.receive_many(messages, STREAM[-1].recv_ms)
+    assert together.rejected == single.rejected
+    assert together.snapshot() == single.snapshot()
+
+
 @pytest.mark.parametrize("block", [2, 50])
 def test_a_shuffled_stream_says_what_the_ordered_one_says(block: int) -> None:
     """F111: the trades reach the detectors in the order of their ids."""
