@@ -65,6 +65,8 @@ logger = logging.getLogger(__name__)
 SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
 
 MEMORY = ":memory:"
+OWNER = "local"
+"""The streamer's owner: the state file's lock sees to it that there is only one, so a new start goes on at once."""
 
 
 def open_state(settings: Settings, *, must_exist: bool = True, aws: bool = False) -> SqliteTable | DeployedTable:
@@ -187,6 +189,7 @@ class World:
         available: Availability,
         speed: float = 1.0,
         every_minute: Callable[[], object] | None = None,
+        owner: str = OWNER,
     ) -> None:
         self.settings = _as_available(settings, available)
         self.clock = clock
@@ -219,7 +222,7 @@ class World:
                 table,
                 clock,
                 symbols=available.spot_symbols,
-                owner="local",  # the state file's lock sees to it that there is only one
+                owner=owner,
             )
             if available.spot_symbols and self.settings.watches_trades
             else None
@@ -322,12 +325,12 @@ class World:
     def stop(self) -> bool:
         """Stop everything within about 4 seconds; True when all parts ended by themselves."""
         self._stopped.set()
+        if self.api is not None:  # first: whoever comes next may want the same port
+            self.api.stop(timeout_s=1.0)
         ended = [self.scheduler.stop(timeout_s=1.0)]
         if self.streamer is not None:
             ended.append(bool(self.streamer.stop()))
         ended.append(self.alerts.settle(1.0))  # what a channel is still sending stays in the outbox
-        if self.api is not None:
-            self.api.stop(timeout_s=1.0)
         return all(ended)
 
     def status_line(self) -> str:

@@ -240,6 +240,8 @@ class StreamerService:
         if self._thread is None:
             return True
         self._thread.join(within_s)
+        if self._thread.is_alive():
+            self.ownership.release()  # its renewal would go on; the table refuses whatever this run still stores
         return not self._thread.is_alive() and self.error is None
 
     def _prepare(self) -> None:
