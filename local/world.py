@@ -35,7 +35,7 @@ from functions import (
     watchdog,
 )
 from functions.api_access import OneTimeAccess, token_access
-from local.asking import unreachable
+from local.asking import on_one_machine, unreachable
 from local.live_feed import LiveFeed
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
@@ -169,6 +169,7 @@ def _probe_futures(settings: Settings, market_data: MarketData) -> tuple[bool, l
 def _as_available(settings: Settings, available: Availability) -> Settings:
     """Return the settings cut down to what the exchange serves from here: nobody waits for what cannot come."""
     replace = msgspec.structs.replace
+    settings = on_one_machine(settings)
     settings = replace(settings, universe=replace(settings.universe, spot_symbols=available.spot_symbols, all=None))
     if not available.futures:
         settings = replace(settings, sector=replace(settings.sector, enabled=False))
