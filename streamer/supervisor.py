@@ -96,6 +96,7 @@ class Supervisor:
         self._commands: list[str] = []
         self._speaking = asyncio.Lock()
         self._commanding: asyncio.Task[None] | None = None
+        self._not_before_s = 0.0  # when the exchange lets us try again, by `now_s`
         self.state = "connecting"
         self.error: str | None = None
         self.refusal: ExchangeError | None = None  # the error itself
@@ -162,6 +163,7 @@ class Supervisor:
         """Try until a connection stands, as often as the attempt budget and the exchange allow."""
         while True:
             delay = self._attempts.next_delay(self._now_s(), self._rng)
+            delay = max(delay, self._not_before_s - self._now_s())  # what a renewal was told holds here too
             if delay > 0:
                 self.state = "waiting"
                 await asyncio.sleep(delay)
@@ -179,10 +181,7 @@ class Supervisor:
         self.error, self.refusal = str(exc), exc
         self.state = "waiting"
         logger.warning("stream_refused", extra={"reason": self.error, "status": exc.status})
-        if isinstance(exc, RestrictedLocation | Blocked):
-            await asyncio.sleep(REFUSED_S)
-        elif isinstance(exc, RateLimited):
-            await asyncio.sleep(exc.retry_after_s)
+        await asyncio.sleep(_pause_s(exc))
 
     async def _opened(self, gate: _Gate) -> Connection:
         plan = self._plan
@@ -200,15 +199,16 @@ class Supervisor:
 
     async def _carry(self, connection: Connection) -> str:
         """Stay with the connection and its renewals; return why the last of them ended."""
+        opened_s: float | None = self._now_s()  # None: it has been counted as a success
         while True:
-            opened_s = self._now_s()
             closed = asyncio.create_task(connection.wait_closed())
             replace = asyncio.create_task(self._replace.wait())
             renew = asyncio.create_task(self._renew.wait())
             try:
                 await asyncio.wait((closed, replace, renew), timeout=self._renew_s, return_when=asyncio.FIRST_COMPLETED)
-                if self._now_s() - opened_s >= 1.0 or not closed.done():
+                if opened_s is not None and (self._now_s() - opened_s >= 1.0 or not closed.done()):
                     self._attempts.succeeded()
+                    opened_s = None  # once: while it stands, failed renewals must add up to a backoff
                 if closed.done():
                     self._open.discard(connection)
                     self.last_reason = closed.result()
@@ -217,26 +217,34 @@ class Supervisor:
                     connection.abort()
                     self._open.discard(connection)
                     return self.last_reason
-                successor = await self._renewed(connection, closed)
+                successor = await self._renewed(connection, closed, replace)
                 if successor is not None:
                     connection = successor
                     self._renew.clear()
             finally:
                 await _cancelled(closed, replace, renew)
 
-    async def _renewed(self, old: Connection, old_closed: asyncio.Task[str]) -> Connection | None:
-        """Open the successor, let the two overlap, switch. None: it could not be opened, the old one stays."""
+    async def _renewed(
+        self, old: Connection, old_closed: asyncio.Task[str], replace: asyncio.Task[Any]
+    ) -> Connection | None:
+        """Open the successor, let the two overlap, switch. None: it could not be opened, the old one stays.
+
+        A refusal is waited out as without a connection, but only for as long as the old one stands and is wanted.
+        """
         gate = _Gate(self._on_messages, held=True)
         delay = self._attempts.next_delay(self._now_s(), self._rng)
-        await asyncio.wait((old_closed,), timeout=delay)
-        if old_closed.done():
+        await asyncio.wait((old_closed, replace), timeout=delay, return_when=asyncio.FIRST_COMPLETED)
+        if old_closed.done() or replace.done():
             return None
         try:
             successor = await self._opened(gate)
         except ExchangeError as exc:
-            logger.warning("stream_renewal_failed", extra={"reason": str(exc)})
-            await asyncio.wait((old_closed,), timeout=1.0)
+            logger.warning("stream_renewal_failed", extra={"reason": str(exc), "status": exc.status})
             self._renew.set()
+            if isinstance(exc, RateLimited):
+                self._not_before_s = self._now_s() + exc.retry_after_s
+            pause_s = _pause_s(exc)
+            await asyncio.wait((old_closed, replace), timeout=pause_s, return_when=asyncio.FIRST_COMPLETED)
             return None
         self._attempts.succeeded()
         first = asyncio.create_task(gate.first.wait())
@@ -250,6 +258,13 @@ class Supervisor:
         self.renewals += 1
         logger.info("stream_renewed", extra={"reason": self.last_reason or "age"})
         return successor
+
+
+def _pause_s(exc: ExchangeError) -> float:
+    """Return what a refusal asks for beyond the growing backoff, seconds."""
+    if isinstance(exc, RestrictedLocation | Blocked):
+        return REFUSED_S
+    return exc.retry_after_s if isinstance(exc, RateLimited) else 0.0
 
 
 def _changes(before: ConnectionPlan, after: ConnectionPlan) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from math import ceil
 
 from shared.errors import BadRequest, ExchangeError, RateLimited
 from shared.exchange.market_data import MarketData
@@ -50,6 +51,10 @@ class PastTrades:
         self._market = market
         self._kind = kind
         self._stopped = stopped
+
+    def stopped(self) -> bool:
+        """No further page is wanted."""
+        return self._stopped()
 
     def pages(self, symbol: str, position: Position, since_ms: int) -> Iterator[list[Trade]]:
         """Yield pages in ascending order, from the position or `since_ms`, whichever is later, to the newest trade.
@@ -138,6 +143,8 @@ def warm_up(
     is found out once and said once, by the value returned.
     """
     for done, symbol in enumerate(symbols):
+        if past.stopped():
+            return None
         progress(symbol, done, len(symbols))
         for attempt in (1, 2):
             try:
@@ -148,7 +155,10 @@ def warm_up(
                 if attempt == 2:
                     logger.warning("warmup_failed", extra={"symbol": symbol, "reason": str(exc)})
                 else:
-                    wait(min(exc.retry_after_s, 120.0))
+                    for _ in range(ceil(min(exc.retry_after_s, 120.0))):
+                        if past.stopped():
+                            return None
+                        wait(1.0)
             except ExchangeError as exc:
                 # A 400 speaks of one symbol; a 404 or the client's own refusal of all of them.
                 one_symbol = isinstance(exc, BadRequest) and exc.status not in (None, 404)

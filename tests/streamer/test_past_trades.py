@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared.clock import ManualClock
-from shared.errors import BadRequest, Blocked, ExchangeError, ExchangeUnavailable
+from shared.errors import BadRequest, Blocked, ExchangeError, ExchangeUnavailable, RateLimited
 from shared.exchange.binance.events import Gap
 from shared.exchange.binance.rest import AWAY_MS, BinanceMarketData
 from shared.exchange.binance.transport import HttpResponse
@@ -191,6 +191,37 @@ class Moody:
         first = NEWEST if from_id is None else from_id
         ids = range(first, min(first + limit, NEWEST + 1))
         return [Trade(market, symbol, TradeKind.TRADE, n, 1.0, 1.0, Side.BUY, NOW, NOW) for n in ids]
+
+
+@pytest.mark.parametrize("calls", [0, 1, 3])
+def test_when_enough_waits_behind_it_no_symbol_is_asked_for_any_more(calls: int) -> None:
+    exchange = Moody(None)
+    past = PastTrades(exchange, Market.SPOT, TradeKind.TRADE, lambda: exchange.calls >= calls)  # type: ignore[arg-type]
+    refused = warm_up(
+        past,
+        tuple(f"S{number}USDT" for number in range(500)),
+        position=lambda symbol: Position(None, 0),
+        since_ms=NOW,
+        feed=lambda symbol, page: None,
+        wait=lambda seconds: None,
+        progress=lambda *_: None,
+    )
+    assert (refused, exchange.calls) == (None, calls)
+
+
+def test_a_pause_that_the_exchange_asks_for_ends_when_enough_waits() -> None:
+    exchange, waited = Moody(RateLimited("slow down", retry_after_s=90)), list[float]()
+    past = PastTrades(exchange, Market.SPOT, TradeKind.TRADE, lambda: sum(waited) >= 5)  # type: ignore[arg-type]
+    warm_up(
+        past,
+        ("AUSDT", "BUSDT"),
+        position=lambda symbol: Position(None, 0),
+        since_ms=NOW,
+        feed=lambda symbol, page: None,
+        wait=waited.append,
+        progress=lambda *_: None,
+    )
+    assert (exchange.calls, sum(waited)) == (1, 5)
 
 
 def test_a_403_ends_gap_filling_for_a_quarter_of_an_hour_only() -> None:

@@ -77,9 +77,10 @@ class HostGate:
             if answered:
                 self._refused = None
 
-    def observe(self, used_weight: int) -> None:
+    def observe(self, used_weight: int, entered_ms: int) -> None:
+        """Learn the exchange's own count from the answer to a call that was let in at `entered_ms`."""
         with self._lock:
-            self.budget.observe(used_weight, self._clock.now_ms())
+            self.budget.observe(used_weight, entered_ms, self._clock.now_ms())
 
     def set_limit(self, weight_limit: int) -> None:
         with self._lock:
@@ -105,7 +106,7 @@ class HostGate:
             self._refused_until_ms = self._clock.now_ms() + pause_ms
 
     def _read_store(self, now_ms: int) -> None:
-        if self._store is None or (self._read_ms is not None and now_ms - self._read_ms < STORE_REFRESH_MS):
+        if self._store is None or (self._read_ms is not None and 0 <= now_ms - self._read_ms < STORE_REFRESH_MS):
             return
         try:
             until_ms = self._store.get(self.host)

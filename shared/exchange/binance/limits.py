@@ -11,6 +11,8 @@ DEFAULT_WEIGHT_LIMIT: Mapping[Market, int] = {Market.SPOT: 6000, Market.USDM: 24
 """Per minute, until exchangeInfo has been read. USD-M shares its limit with COIN-M."""
 STATISTICS_LIMIT, STATISTICS_WINDOW_MS = 1000, 300_000
 """Requests per 5 minutes to /futures/data, which weigh nothing in the other budget."""
+CLOCK_DOUBT_MS = 2_000
+"""How far our clock may be from the exchange's where counts are told apart by their minute."""
 
 _FIXED: Mapping[tuple[Market, Endpoint], int] = {
     (Market.SPOT, Endpoint.TIME): 1,
@@ -61,6 +63,7 @@ class WeightBudget:
         self.used = 0
         self.stopped_until_ms = 0
         self._window = -1
+        self._before = 0  # used in the window before this one; 0: not known
 
     @property
     def allowed(self) -> int:
@@ -78,11 +81,18 @@ class WeightBudget:
         if weight == 0 or self.used == 0 or self.used + weight <= self.allowed:
             self.used += weight
             return 0
-        return (self._window + 1) * self.window_ms - now_ms
+        return min((self._window + 1) * self.window_ms - now_ms, self.window_ms)
 
-    def observe(self, used_weight: int, now_ms: int) -> None:
-        """Learn the exchange's own count from an answer's header."""
+    def observe(self, used_weight: int, entered_ms: int, now_ms: int) -> None:
+        """Learn the exchange's own count from an answer's header; the call was let in at `entered_ms`.
+
+        A call of the window before tells nothing of this one. Nor does one of this window's first moments, by a clock
+        that may be ahead of the exchange's, when its count could be that of the window before.
+        """
         self._turn(now_ms)
+        since_ms = entered_ms - self._window * self.window_ms
+        if since_ms < 0 or (since_ms < CLOCK_DOUBT_MS and 0 < self._before <= 2 * used_weight):
+            return
         self.used = max(self.used, used_weight)
 
     def stop_until(self, until_ms: int) -> None:
@@ -91,5 +101,8 @@ class WeightBudget:
 
     def _turn(self, now_ms: int) -> None:
         window = now_ms // self.window_ms
-        if window > self._window:
+        # A clock set back by more than a window begins anew, lest nothing be allowed for as long as the step; one that
+        # trembles at the turn does not get the window before a second time.
+        if window > self._window or window < self._window - 1:
+            self._before = self.used if window == self._window + 1 else 0
             self._window, self.used = window, 0

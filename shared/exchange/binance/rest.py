@@ -274,12 +274,13 @@ class BinanceMarketData:
         statistics = 1 if endpoint is Endpoint.OPEN_INTEREST_HISTORY else 0
         url = base + path_of(market, endpoint)
         self._enter(gate, weight_of(market, endpoint, params), statistics)
+        entered_ms = self._clock.now_ms()
         answered = False
         try:
             response = self._fetch(url, params, headers)
             used = answers.used_weight(response)
             if used is not None:
-                gate.observe(used)
+                gate.observe(used, entered_ms)
             error = answers.error_of(response, market, gate.host, self._clock.now_ms())
             answered = not isinstance(error, Blocked | RestrictedLocation)
             if error is not None:
