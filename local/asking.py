@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from difflib import get_close_matches
 
+import msgspec
+
 from local.exchange_time import state_clock
 from shared.alerts.service import AlertService
 from shared.clock import Clock, SystemClock
@@ -17,6 +19,7 @@ from shared.market.model import Market
 from shared.market.universe import normalize_symbol
 from shared.settings import Settings
 from shared.storage.not_before import NotBeforeRepository
+from shared.storage.sqlite import SqliteTable
 from shared.storage.table import Table
 
 
@@ -38,6 +41,8 @@ def exchange_for(settings: Settings, *, clock: Clock | None = None, table: Table
 def jobs_for(settings: Settings, table: Table) -> Dependencies:
     """Return what a job stands on when a command calls it by itself: nobody is told anything."""
     clock = state_clock(table)
+    if isinstance(table, SqliteTable):
+        settings = on_one_machine(settings)
     return Dependencies(
         settings=settings,
         market_data=exchange_for(settings, clock=clock, table=table),
@@ -45,6 +50,12 @@ def jobs_for(settings: Settings, table: Table) -> Dependencies:
         alerts=AlertService.on_table(table, [], settings, clock),
         clock=clock,
     )
+
+
+def on_one_machine(settings: Settings) -> Settings:
+    """Return the settings without shards: here a single streamer has all the symbols, and no other is waited for."""
+    streamer = msgspec.structs.replace(settings.streamer, shards=1, shard_index=0)
+    return msgspec.structs.replace(settings, streamer=streamer)
 
 
 def find_symbol(market_data: MarketData, text: str, settings: Settings) -> str:

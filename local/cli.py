@@ -71,6 +71,7 @@ def main(argv: list[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else argv
     if sys.stdout is None:  # `>&-`: nobody wants to hear us, which is no reason to fail
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115 - it lives as long as the process
+    _write_every_letter()
     try:
         status = _dispatch(words)
         sys.stdout.flush()
@@ -95,6 +96,14 @@ def main(argv: list[str] | None = None) -> int:
         )
         return 1
     return status
+
+
+def _write_every_letter() -> None:
+    """Let no letter of a text be an error: a file or pipe gets UTF-8, a terminal `?` for what it cannot show."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)  # what stands in for a stream may have none
+        if reconfigure is not None:
+            reconfigure(encoding=None if stream.isatty() else "utf-8", errors="replace")
 
 
 def _dispatch(words: list[str]) -> int:

@@ -55,6 +55,14 @@ class ConfigWatch:
         if self.fresh is not None:
             self._running, self.fresh = self.fresh, None
 
+    def refused(self, running: Settings, problem: str) -> None:
+        """Say that what was taken could not be started: `running` runs again, until the file is changed."""
+        self._running, self.fresh, self.problem = running, None, problem
+
+    @property
+    def running(self) -> Settings:
+        return self._running
+
     def _mark(self) -> _Mark:
         try:
             found = self._file.stat()

@@ -72,12 +72,15 @@ class Replay:
         detectors: frozenset[Detector] | None = None,
         since_ms: int | None = None,
         until_ms: int | None = None,
+        told_from_ms: int | None = None,
     ) -> None:
+        """`told_from_ms`: before it the detectors only learn, and nothing is told, judged or counted."""
         self._settings = settings
         self._wanted = detectors or frozenset(Detector)
         self._asked = detectors or frozenset()
         self._since_ms = since_ms
         self._until_ms = until_ms
+        self._told_from_ms = -(1 << 62) if told_from_ms is None else told_from_ms
         self._policy = ReplayPolicy(settings)
         self.summary = Summary()
 
@@ -100,6 +103,7 @@ class Replay:
     # --- trades and frames ------------------------------------------------------------------------------------
     def _stream(self, recording: Recording) -> Iterator[Found]:
         walk = TradeWalk(self._settings, recording, self._wanted, self.summary, asked=self._asked)
+        walk.told_from_ms = self._told_from_ms
         for found in walk.run(self._since_ms, self._until_ms):
             yield from self._judge(found)
 
@@ -123,7 +127,7 @@ class Replay:
         detector = VolumeSpikeDetector(self._settings.volume_spike, recording.market, recording.symbol or "")
         for index, bar in rows:
             reading = detector.step(bar)
-            if reading is not None and reading.ratio is not None:
+            if reading is not None and reading.ratio is not None and reading.timestamp_ms >= self._told_from_ms:
                 self.summary.judged[Detector.VOLUME_SPIKE.value] += 1
             signal = detector.signal(reading) if reading is not None else None
             if signal is not None:
@@ -177,14 +181,15 @@ class Replay:
             for open_ms in minutes:
                 found = engine.push(open_ms, {s: one.bars[open_ms] for s, one in series.items() if open_ms in one.bars})
                 able = sum(one.status is Status.NORMAL for name, one in found.items() if name != universe.benchmark)
-                self.summary.judged[judged] += able
+                self.summary.judged[judged] += able if open_ms >= self._told_from_ms else 0
                 yield open_ms, found
             return
         there = np.zeros(span, dtype=bool)
         there[(np.array(minutes) - first_ms) // MINUTE_MS] = True
         values = np.stack([series[symbol].columns(first_ms, span) for symbol in symbols], axis=2)
         whole = bulk_features(settings, universe.benchmark, symbols, first_ms, *values)
-        self.summary.judged[judged] += int((whole.statuses[there, 1:] == 0).sum())
+        counted = there & (first_ms + np.arange(span) * MINUTE_MS >= self._told_from_ms)
+        self.summary.judged[judged] += int((whole.statuses[counted, 1:] == 0).sum())
         thresholds = settings.thresholds
         rows: Iterable[int] = whole.loud(
             min(thresholds.excess_return_z_initiator, thresholds.excess_return_z_follower),
@@ -204,6 +209,8 @@ class Replay:
 
     def _judge(self, found: Found) -> Iterator[Found]:
         """Count the signal and what the policy would have made of it, as if it had been known in time."""
+        if found.signal.known_ms < self._told_from_ms:
+            return
         name = found.signal.detector.value
         self.summary.signals[name] += 1
         reason = self._policy.decide(found.signal)

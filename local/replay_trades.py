@@ -55,6 +55,7 @@ class TradeWalk:
         )
         self._trade_index = -1
         self._book_index = -1
+        self.told_from_ms = -(1 << 62)
 
     def run(self, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
         if self._by_rows:
@@ -158,7 +159,10 @@ class TradeWalk:
             if isinstance(action, StoreWindows):
                 self._windows[symbol] += len(action.verdicts)
                 self._summary.windows += len(action.verdicts)
-                judged = sum(verdict.prediction is not None for verdict in action.verdicts)
+                judged = sum(
+                    verdict.prediction is not None and verdict.window.end_ms > self.told_from_ms
+                    for verdict in action.verdicts
+                )
                 self._summary.judged[Detector.WINDOW_ANOMALY.value] += judged
             elif isinstance(action, FitModel):
                 anomaly = self._settings.window_anomaly

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -80,8 +81,9 @@ class Scheduler:
     def stop(self, timeout_s: float = 3.0) -> bool:
         """Ask every job to end after its current run; True when all have ended in time."""
         self._stop.set()
+        end = time.monotonic() + timeout_s
         for thread in self._threads:
-            thread.join(timeout_s)
+            thread.join(max(end - time.monotonic(), 0.0))
         return not any(thread.is_alive() for thread in self._threads)
 
     def _run(self, job: Job, origin_ms: int) -> None:

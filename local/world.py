@@ -35,7 +35,7 @@ from functions import (
     watchdog,
 )
 from functions.api_access import OneTimeAccess, token_access
-from local.asking import unreachable
+from local.asking import on_one_machine, unreachable
 from local.live_feed import LiveFeed
 from local.scheduler import Job, LocalContext, Scheduler
 from local.server import ApiServer
@@ -65,6 +65,8 @@ logger = logging.getLogger(__name__)
 SHOWN_JOBS = ("volume-spike", "order-book", "kline-bars")
 
 MEMORY = ":memory:"
+OWNER = "local"
+"""The streamer's owner: the state file's lock sees to it that there is only one, so a new start goes on at once."""
 
 
 def open_state(settings: Settings, *, must_exist: bool = True, aws: bool = False) -> SqliteTable | DeployedTable:
@@ -167,6 +169,7 @@ def _probe_futures(settings: Settings, market_data: MarketData) -> tuple[bool, l
 def _as_available(settings: Settings, available: Availability) -> Settings:
     """Return the settings cut down to what the exchange serves from here: nobody waits for what cannot come."""
     replace = msgspec.structs.replace
+    settings = on_one_machine(settings)
     settings = replace(settings, universe=replace(settings.universe, spot_symbols=available.spot_symbols, all=None))
     if not available.futures:
         settings = replace(settings, sector=replace(settings.sector, enabled=False))
@@ -187,6 +190,7 @@ class World:
         available: Availability,
         speed: float = 1.0,
         every_minute: Callable[[], object] | None = None,
+        owner: str = OWNER,
     ) -> None:
         self.settings = _as_available(settings, available)
         self.clock = clock
@@ -219,7 +223,7 @@ class World:
                 table,
                 clock,
                 symbols=available.spot_symbols,
-                owner="local",  # the state file's lock sees to it that there is only one
+                owner=owner,
             )
             if available.spot_symbols and self.settings.watches_trades
             else None
@@ -322,12 +326,12 @@ class World:
     def stop(self) -> bool:
         """Stop everything within about 4 seconds; True when all parts ended by themselves."""
         self._stopped.set()
+        if self.api is not None:  # first: whoever comes next may want the same port
+            self.api.stop(timeout_s=1.0)
         ended = [self.scheduler.stop(timeout_s=1.0)]
         if self.streamer is not None:
             ended.append(bool(self.streamer.stop()))
         ended.append(self.alerts.settle(1.0))  # what a channel is still sending stays in the outbox
-        if self.api is not None:
-            self.api.stop(timeout_s=1.0)
         return all(ended)
 
     def status_line(self) -> str:

@@ -29,7 +29,7 @@ typedef struct {
 } Feed;
 
 static const double POWERS[] = {1e0, 1e1, 1e2, 1e3, 1e4, 1e5, 1e6, 1e7, 1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
-static const int64_t FAR_MS = 86400000;
+static const int64_t FAR_MS = 86400000, AHEAD_MS = 5000; /* AHEAD_MS: as in shared/exchange/binance/wire.py */
 static const int64_t TENS[] = {100000000, 10000000, 1000000, 100000, 10000, 1000, 100, 10, 1};
 
 /* Inlined, a comparison with a constant is one or two machine words long instead of a call. */
@@ -46,9 +46,12 @@ ALWAYS_INLINE int skip(const char **at, const char *end, const char *text, size_
 ALWAYS_INLINE int whole(const char **at, const char *end, int64_t *value) {
     const char *from = *at;
     int64_t number = 0;
-    while (*at < end && **at >= '0' && **at <= '9') number = number * 10 + (*(*at)++ - '0');
+    while (*at < end && **at >= '0' && **at <= '9') {
+        if (*at - from == 18) return 0; /* it might not fit */
+        number = number * 10 + (*(*at)++ - '0');
+    }
     *value = number;
-    return *at > from && *at - from <= 18 && (*from != '0' || *at - from == 1);
+    return *at > from && (*from != '0' || *at - from == 1);
 }
 
 /* A positive decimal of at most 15 significant digits and 8 decimals: exact as an integer, and as a double. */

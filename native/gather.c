@@ -76,7 +76,7 @@ static int batch_append(Batch *self, const char *text, Py_ssize_t length) {
         self->ends = ends;
         self->room = room;
     }
-    memcpy(self->data + size, text, (size_t)length);
+    if (length) memcpy(self->data + size, text, (size_t)length);
     self->ends[self->count++] = size + length;
     return 0;
 }

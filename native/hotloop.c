@@ -48,7 +48,7 @@ static int parse(Feed *self, const char *at, const char *end, Parsed *out) {
             !SKIP(",\"T\":"))
             return 0;
     } else if (!SKIP("\",\"T\":")) return 0;
-    if (!whole(&at, end, &out->event_ms) || !SKIP(",\"m\":")) return 0;
+    if (!whole(&at, end, &out->event_ms) || out->event_ms > sent_ms + AHEAD_MS || !SKIP(",\"m\":")) return 0;
     if (SKIP("true")) out->maker = 1;
     else if (SKIP("false")) out->maker = 0;
     else return 0;

@@ -34,7 +34,9 @@ def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[A
     """Take the messages of one read, in order."""
     frames: Sequence[wire.OnlyTradeFrame | wire.OnlyAggTradeFrame]
     try:
-        frames = _DECODE[session.kind](b"\n".join(batch)) if session.parser.combined else ()
+        lines = b"\n".join(batch)
+        plain = session.parser.combined and lines.count(b"\n") == len(batch) - 1  # a message is one line
+        frames = _DECODE[session.kind](lines) if plain else ()
     except (MsgspecError, UnicodeError, RecursionError):
         frames = ()  # one of them is something else: let each be looked at
     if len(frames) != len(batch):
@@ -55,7 +57,7 @@ def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[A
             session.take_one(data, recv_ms, actions)
             continue
         event_ms = msg.T
-        if state.lo <= event_ms < state.hi and event_ms <= latest_ms:
+        if state.lo <= event_ms < state.hi and event_ms <= latest_ms and event_ms <= msg.E + wire.AHEAD_MS:
             follower = state.follower
             trade_id = follower.newest + 1  # type: ignore[operator, union-attr]  # lo and hi vouch for it
             price, quantity = msg.p, msg.q

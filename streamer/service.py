@@ -113,7 +113,7 @@ class StreamerService:
         self.lines = Lines(settings, self._connector, self.backlog.take, self._broken, self._ask)
         self.lag = LagWatch()
         self.rate = telling.Rate()
-        self._heartbeat = telling.Heartbeat(table, clock, self.executor.worker, settings.streamer.heartbeat_seconds)
+        self._heartbeat = telling.Heartbeat(table, clock, self.executor.worker, settings.streamer)
         self._lost: asyncio.Event | None = None
         self._thread: threading.Thread | None = None
         self._stop: asyncio.Event | None = None
@@ -240,6 +240,8 @@ class StreamerService:
         if self._thread is None:
             return True
         self._thread.join(within_s)
+        if self._thread.is_alive():
+            self.ownership.release()  # its renewal would go on; the table refuses whatever this run still stores
         return not self._thread.is_alive() and self.error is None
 
     def _prepare(self) -> None:

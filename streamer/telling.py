@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 from shared.clock import Clock
 from shared.errors import Blocked, RestrictedLocation
 from shared.market.model import Market
+from shared.settings import StreamerSettings
 from shared.storage.blindness import Blindness, BlindnessRepository
-from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.heartbeats import HeartbeatRepository, streamer_name
 from shared.storage.table import Table, Value
 from streamer.health import Health, judge
 from streamer.worker import Job, Worker
@@ -17,7 +18,6 @@ from streamer.worker import Job, Worker
 if TYPE_CHECKING:
     from streamer.service import StreamerService
 
-COMPONENT = "streamer"
 _CURES = {
     RestrictedLocation.code: "set exchange.spot_ws_url to a host that answers here, or run from another region",
     Blocked.code: "it is tried again in some minutes; if that does not help, use another address",
@@ -95,13 +95,17 @@ class Rate:
 
 
 class Heartbeat:
-    """Writes a beat if messages came since the last one: a feed without data goes stale by itself, and says why."""
+    """Writes a beat if messages came since the last one: a feed without data goes stale by itself, and says why.
 
-    def __init__(self, table: Table, clock: Clock, worker: Worker, every_s: float) -> None:
+    Each shard has a row of its own, so that the living ones do not hide a dead one.
+    """
+
+    def __init__(self, table: Table, clock: Clock, worker: Worker, settings: StreamerSettings) -> None:
+        self._component = streamer_name(settings.shard_index, settings.shards)
         self._heartbeats = HeartbeatRepository(table)
         self._clock = clock
         self._worker = worker
-        self._every_ms = every_s * 1000
+        self._every_ms = settings.heartbeat_seconds * 1000
         self._blindness = BlindnessRepository(table)
         self._beat_ms = 0
         self._messages = -1
@@ -131,7 +135,7 @@ class Heartbeat:
             "learning": dict(list(session.learning().items())[:_LEARNING_TOLD]),
         }
         # `keep` is False: the next beat makes up for one that storage did not take.
-        self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(COMPONENT, now_ms, fields), keep=False))
+        self._worker.offer(Job("heartbeat", lambda: self._heartbeats.beat(self._component, now_ms, fields), keep=False))
 
     def _say_why(self, service: StreamerService, now_ms: int) -> None:
         """Note what keeps the connections from standing; the watchdog tells it."""
@@ -139,5 +143,6 @@ class Heartbeat:
         if refusal is None or not service.running or not service.owning:
             return
         self._beat_ms = now_ms
-        blind = Blindness(COMPONENT, Market.SPOT, refusal.code, str(refusal), _CURES.get(refusal.code, ""), now_ms)
+        cure = _CURES.get(refusal.code, "")
+        blind = Blindness(self._component, Market.SPOT, refusal.code, str(refusal), cure, now_ms)
         self._worker.offer(Job("blindness", lambda: self._blindness.note(blind), keep=False))

@@ -32,6 +32,9 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser.add_argument("--labels", metavar="FILE", help="CSV of symbol and time")
     parser.add_argument("--time-column", metavar="NAME", help="its time column (default: the first known name)")
     parser.add_argument("--null", metavar="DAYS", type=float, help="evaluate a seeded market without events instead")
+    parser.add_argument(
+        "--cold", action="store_true", help="it begins without the past that a deployment fetches on its first run"
+    )
     parser.add_argument("--seed", type=int, default=1, help="of the market without events (default %(default)s)")
     parser.add_argument("--detector", action="append", metavar="NAME", help="only this detector (may be repeated)")
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", default=[], help="change a setting")
@@ -60,14 +63,14 @@ def run(arguments: argparse.Namespace) -> int:
         return _evaluate(arguments, [Path(path) for path in arguments.paths])
     if not 0 < arguments.null <= 366:
         raise UsageError(f"--null {arguments.null:g}: between 0 and 366 days")
-    from local.evaluation.null_market import write_market
+    from local.evaluation.null_market import START_MS, write_market
 
     with tempfile.TemporaryDirectory(prefix="tapewatch-null-") as folder:
-        write_market(Path(folder), days=arguments.null, seed=arguments.seed)
-        return _evaluate(arguments, [Path(folder)])
+        write_market(Path(folder), days=arguments.null, seed=arguments.seed, past=not arguments.cold)
+        return _evaluate(arguments, [Path(folder)], None if arguments.cold else START_MS)
 
 
-def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
+def _evaluate(arguments: argparse.Namespace, paths: list[Path], told_from_ms: int | None = None) -> int:
     from local.durations import parse_span_ms
     from local.evaluation.engine import grid, override
     from local.evaluation.keeping import keep_for_page
@@ -95,7 +98,7 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     if jobs < 1:
         raise UsageError("--jobs must be at least 1")
     plan = Plan(
-        units=make_units(*_inputs(arguments, paths)),
+        units=make_units(*_inputs(arguments, paths), told_from_ms),
         variants=variants(settings, list(grid(sweeps)) if sweeps else []),
         detectors=_detectors(arguments.detector),
         protocol=protocol,
@@ -118,7 +121,7 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     report = {
         "created": iso_utc(SystemClock().now_ms() // 1000 * 1000),
         "version": version("tapewatch"),
-        "truth": f"a market without events, {arguments.null:g} days, seed {arguments.seed}" if null else truth,
+        "truth": _null_truth(arguments) if null else truth,
         "settings_changed": list(arguments.set),
         "sweep": list(arguments.sweep),
         **report,
@@ -132,6 +135,11 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path]) -> int:
     else:
         _show(report, name)
     return 1 if any(check["broken"] for check in report["look_ahead"]) else 0
+
+
+def _null_truth(arguments: argparse.Namespace) -> str:
+    start = ", a cold start" if arguments.cold else ""
+    return f"a market without events, {arguments.null:g} days, seed {arguments.seed}{start}"
 
 
 def _pair(option: str, text: str) -> tuple[str, str]:

@@ -21,6 +21,8 @@ from shared.times import DAY_MS, HOUR_MS, MINUTE_MS, iso_utc
 LEVELS = ("signals", "news", "alerts")
 """Every firing of the rule; those that pass the alert gates; those that the whole policy lets through."""
 
+_OF_BARS = SECTOR_DETECTORS | {Detector.VOLUME_SPIKE}
+
 Key = tuple[Market, str]
 
 
@@ -34,32 +36,31 @@ def figures(
     horizon_ms: int,
 ) -> list[dict[str, Any]]:
     """Return one row for each detector and level that had anything to judge."""
-    spans: dict[Key, list[tuple[int, int]]] = {}
-    paths: dict[str, Path] = {}
-    alarms: dict[tuple[Detector, Key], list[Alarm]] = {}
-    judged: Counter[str] = Counter()
-    for result in results:
-        judged.update(result.judged)
-        for market, symbol, first, last in result.spans:
-            spans.setdefault((market, symbol), []).append((first, last))
-        for market, symbol, path in result.paths:
-            paths[f"{market.value}:{symbol}:{path.start_ms}"] = path
-        for alarm in result.alarms:
-            alarms.setdefault((alarm.detector, (alarm.market, alarm.symbol)), []).append(alarm)
     rows = []
     for detector in detectors:
-        told = {key: found for (of, key), found in alarms.items() if of is detector}
-        if not told and not judged[detector.value]:
+        able = [result for result in results if result.bars in (None, detector in _OF_BARS)]
+        spans: dict[Key, list[tuple[int, int]]] = {}
+        told: dict[Key, list[Alarm]] = {}
+        for result in able:
+            for market, symbol, first, last in result.spans:
+                spans.setdefault((market, symbol), []).append((first, last))
+            for alarm in result.alarms:
+                if alarm.detector is detector:
+                    told.setdefault((alarm.market, alarm.symbol), []).append(alarm)
+        paths = {f"{m.value}:{symbol}:{path.start_ms}": path for one in able for m, symbol, path in one.paths}
+        judged = sum(result.judged[detector.value] for result in able)
+        if not told and not judged:
             continue
         watched = _watched(detector, spans, told)
         for level in LEVELS:
             chosen = {key: [a for a in found if _at(a, level)] for key, found in told.items()}
-            row = _row(detector, level, chosen, watched, judged[detector.value], settings, protocol)
+            row = _row(detector, level, chosen, watched, judged, settings, protocol)
             if labels is not None:
                 row["labels"] = _labelled(chosen, watched, labels, protocol)
             measured = lift(paths, _by_path(chosen, paths), horizon_ms)
             row["lift"] = None if measured is None else asdict(measured)
-            row["clock"] = _clock(chosen)
+            row["clock"] = clock = _clock(chosen, watched, protocol)
+            row["at_quarters"] = sum(clock[::15]) * 15 / sum(clock) if any(clock) else None
             row["by_day"] = _by_day(chosen)
             rows.append(row)
     return rows
@@ -113,11 +114,7 @@ def _row(
     days = (
         sum(max(0, last - first - protocol.warmup_ms) for times in watched.values() for first, last in times) / DAY_MS
     )
-    counted = sum(
-        any(first + protocol.warmup_ms <= alarm.known_ms <= last + MINUTE_MS for first, last in watched.get(key, ()))
-        for key, found in chosen.items()
-        for alarm in found
-    )
+    counted = sum(_counts(alarm, watched.get(key, ()), protocol) for key, found in chosen.items() for alarm in found)
     total = sum(map(len, chosen.values()))
     asked = {
         Detector.WINDOW_ANOMALY: settings.window_anomaly.alert_rate,
@@ -189,13 +186,20 @@ def _by_path(chosen: Mapping[Key, list[Alarm]], paths: Mapping[str, Path]) -> di
     return {name: times for name, times in given.items() if times}
 
 
-def _clock(chosen: Mapping[Key, list[Alarm]]) -> list[int]:
-    """Return the alarms by minute of the hour: where the clock, not the market, makes them, it shows here."""
+def _clock(
+    chosen: Mapping[Key, list[Alarm]], watched: Mapping[Key, list[tuple[int, int]]], protocol: Protocol
+) -> list[int]:
+    """Return the alarms after the warm-up by minute of the hour: what the clock, not the market, makes shows here."""
     counts = [0] * 60
-    for found in chosen.values():
+    for key, found in chosen.items():
         for alarm in found:
-            counts[alarm.event_ms % HOUR_MS // MINUTE_MS] += 1
+            if _counts(alarm, watched.get(key, ()), protocol):
+                counts[alarm.event_ms % HOUR_MS // MINUTE_MS] += 1
     return counts
+
+
+def _counts(alarm: Alarm, spans: Sequence[tuple[int, int]], protocol: Protocol) -> bool:
+    return any(first + protocol.warmup_ms <= alarm.known_ms <= last + MINUTE_MS for first, last in spans)
 
 
 def _by_day(chosen: Mapping[Key, list[Alarm]]) -> dict[str, int]:

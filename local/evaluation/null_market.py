@@ -13,18 +13,21 @@ It is written in the forms that recordings have, so that it is read as they are.
 from __future__ import annotations
 
 import gzip
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from shared.times import DAY_MS, MINUTE_MS
+from shared.times import DAY_MS, HOUR_MS, MINUTE_MS
 
 Floats = npt.NDArray[np.float64]
 
 START_MS = 1_767_225_600_000  # 2026-01-01
 SIZE_SIGMA = 1.2
+
+# What the first run of a deployment fetches (`shared.jobs.backfill`, `streamer.warmup_hours`).
+PAST_SPOT_HOURS, PAST_FUTURES_HOURS, PAST_TRADES_HOURS = 168, 17, 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,17 +132,37 @@ def write_trades(minutes: Minutes, folder: Path, seed: int) -> Path:
     return path
 
 
-def write_market(folder: Path, *, days: float, seed: int, trades: bool = True, bars: bool = True) -> list[Path]:
-    """Write the two spot symbols' trades and bars and the sector's futures bars: the default deployment."""
+def write_market(
+    folder: Path, *, days: float, seed: int, trades: bool = True, bars: bool = True, past: bool = False
+) -> list[Path]:
+    """Write the two spot symbols' trades and bars and the sector's futures bars: the default deployment.
+
+    With `past` each file begins before `START_MS`, as far back as a deployment fetches on its first run.
+    """
     paths = []
-    spot, futures = make_minutes(SPOT, days, seed), make_minutes(FUTURES, days, seed + 1)
+    spot, futures = (_with_past(symbols, days, at, past) for symbols, at in ((SPOT, seed), (FUTURES, seed + 1)))
     folder.mkdir(parents=True, exist_ok=True)
     if trades:
-        paths += [write_trades(minutes, folder, seed) for minutes in spot]
+        paths += [write_trades(_since(minutes, PAST_TRADES_HOURS), folder, seed) for minutes in spot]
     if bars:
         paths += [write_bars(minutes, folder, "spot", seed) for minutes in spot]
-        paths += [write_bars(minutes, folder, "usdm", seed + 1) for minutes in futures]
+        paths += [write_bars(_since(minutes, PAST_FUTURES_HOURS), folder, "usdm", seed + 1) for minutes in futures]
     return paths
+
+
+def _with_past(symbols: tuple[NullSymbol, ...], days: float, seed: int, past: bool) -> list[Minutes]:
+    before = PAST_SPOT_HOURS if past else 0
+    return make_minutes(symbols, days + before / 24, seed, START_MS - before * HOUR_MS)
+
+
+def _since(minutes: Minutes, hours: int) -> Minutes:
+    """Leave out what lies more than so many hours before the start."""
+    skip = max(0, (START_MS - hours * HOUR_MS - minutes.start_ms) // MINUTE_MS)
+    start_ms = minutes.start_ms + skip * MINUTE_MS
+    return replace(
+        minutes, start_ms=start_ms, activity=minutes.activity[skip:], returns=minutes.returns[skip:],
+        buyers=minutes.buyers[skip:],
+    )  # fmt: skip
 
 
 def _clock(minute: npt.NDArray[np.int64]) -> Floats:

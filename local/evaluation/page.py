@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from local.evaluation.plot import Point, bars, scatter
+from local.evaluation.plot import Point, scatter, strip_bars
 
 _STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5b6572;--line:#d9dee4;
@@ -21,10 +21,15 @@ th,td{padding:.25rem .6rem;border-bottom:1px solid var(--line);text-align:right;
 th:first-child,td:first-child,th:nth-child(2),td:nth-child(2){text-align:left}
 .wide{overflow-x:auto}figure{margin:1.5rem 0;max-width:46rem}figcaption{font-weight:600}
 svg{width:100%;height:auto;font-size:11px;fill:var(--fg)}.grid{stroke:var(--line)}
+.level{stroke:var(--dim);stroke-dasharray:4 3}
+@media(max-width:36rem){figure .wide svg{width:34rem}}
 .key{list-style:none;padding:0;display:flex;flex-wrap:wrap;gap:1rem;color:var(--dim);margin:.2rem 0}
 .dot{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.4em}
 code,.dim{color:var(--dim)}code{overflow-wrap:anywhere}
 """
+
+_FEWEST_ON_THE_CLOCK = 60  # with fewer than one a minute there is nothing to be seen
+_MOST_STRIPS = 12
 
 Row = Mapping[str, Any]
 
@@ -40,7 +45,9 @@ def page(report: Row) -> str:
         "<p class=dim>signals: every firing of the rule. news: those that pass the alert gates. alerts: those that the "
         "whole policy (cooldown, budget) lets through. Lift: movement over the next "
         f"{report['horizon_s'] // 60} minutes after it, against all other minutes of the same symbol; the bounds are "
-        "95 % of a block bootstrap.</p>",
+        "95 % of a block bootstrap. At the quarters: the share of alarms at :00, :15, :30 and :45 over an equal share."
+        "</p>",
+        _days(report["alerts_by_day"]),
     ]
     if any(row.get("labels") for row in rows):
         parts += ["<h2>Labelled events</h2>", _label_table(rows)]
@@ -59,7 +66,7 @@ def page(report: Row) -> str:
 def _table(rows: Sequence[Row]) -> str:
     head = (
         "detector", "level", "setting", "alarms", "symbol-days", "per symbol-day", "rate asked", "realised",
-        "lift", "95 %", "net lift", "direction",
+        "lift", "95 %", "net lift", "direction", "at the quarters",
     )  # fmt: skip
     body = []
     for row in rows:
@@ -69,10 +76,17 @@ def _table(rows: Sequence[Row]) -> str:
                 row["detector"], row["level"], row.get("setting") or "", row["alarms"], _text(row["symbol_days"], 1),
                 _text(row["per_symbol_day"], 3), _percent(row["rate_asked"]), _percent(row["rate_realised"]),
                 _text(lift.get("lift"), 2), _between(lift), _text(lift.get("net_lift"), 2),
-                _percent(lift.get("agreement")),
+                _percent(lift.get("agreement")), _text(row["at_quarters"], 2),
             )
         )  # fmt: skip
     return _as_table(head, body)
+
+
+def _days(days: Mapping[str, int]) -> str:
+    if not days:
+        return ""
+    told = ", ".join(map(str, days.values())) if len(days) <= 31 else f"{len(days)} days"
+    return f"<p>Alerts a day, all of these together: {told}; most {max(days.values())}.</p>"
 
 
 def _label_table(rows: Sequence[Row]) -> str:
@@ -122,15 +136,23 @@ def _charts(rows: Sequence[Row], report: Row) -> list[str]:
         )
     )  # fmt: skip
     for detector in dict.fromkeys(row["detector"] for row in rows):
-        series = [
-            (row["level"], row["clock"]) for row in rows if row["detector"] == detector and not row.get("setting")
-        ]
-        if any(sum(counts) for _, counts in series):
-            shares = [(level, [c / sum(counts) * 60 for c in counts]) for level, counts in series if sum(counts)]
-            charts.append(
-                bars(shares, title=f"{detector}: the clock", x="minute of the hour", y="alarms / the mean minute")
-            )
-    return ["<h2>Charts</h2>", *charts]
+        charts.append(_clock([row for row in rows if row["detector"] == detector], detector))
+    return ["<h2>Charts</h2>", *charts] if any(charts) else []
+
+
+def _clock(rows: Sequence[Row], detector: str) -> str:
+    """Draw when in the hour alarms come, one strip for each level and setting; what repeats another is left out."""
+    strips: dict[tuple[float, ...], str] = {}
+    for row in rows:
+        counts, total = row["clock"], sum(row["clock"])
+        if total >= _FEWEST_ON_THE_CLOCK:
+            name = ", ".join(part for part in (row["level"], row.get("setting")) if part)
+            shares = tuple(count * 60 / total for count in counts)
+            strips.setdefault(shares, f"{name}: {total:,} alarms, at the quarters x {row['at_quarters']:.2f}")
+    chosen = [(name, shares) for shares, name in strips.items()][:_MOST_STRIPS]
+    return strip_bars(
+        chosen, title=f"{detector}: the clock", x="minute of the hour", y="alarms / mean", every=15, level=1.0
+    )
 
 
 def _checks(checks: Sequence[Row]) -> str:

@@ -34,10 +34,14 @@ _WAY = {Direction.UP: 1, Direction.DOWN: -1, None: 0}
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """`recordings` belong together: one of trades or frames, or all bars of one market; or one file of windows."""
+    """`recordings` belong together: one of trades or frames, or all bars of one market; or one file of windows.
+
+    Before `told_from_ms` the detectors only learn, as they do from the past that a deployment fetches.
+    """
 
     recordings: tuple[Recording, ...] = ()
     windows: WindowFile | None = None
+    told_from_ms: int | None = None
 
     @property
     def files(self) -> list[File]:
@@ -64,7 +68,10 @@ class Alarm:
 
 @dataclass(slots=True)
 class UnitResult:
-    """`spans` are (first, last) times by symbol, `paths` the prices, `judged` what each detector could judge."""
+    """`spans` are (first, last) times by symbol, `paths` the prices, `judged` what each detector could judge.
+
+    `bars` says which detectors could speak at all: those of bars or those of trades; None: either.
+    """
 
     files: dict[str, str] = field(default_factory=dict)  # name to sha256
     inputs: int = 0
@@ -73,14 +80,15 @@ class UnitResult:
     alarms: list[Alarm] = field(default_factory=list)
     spans: list[tuple[Market, str, int, int]] = field(default_factory=list)
     paths: list[tuple[Market, str, Path]] = field(default_factory=list)
+    bars: bool | None = None
 
 
-def make_units(recordings: list[Recording], windows: list[WindowFile]) -> list[Unit]:
+def make_units(recordings: list[Recording], windows: list[WindowFile], told_from_ms: int | None = None) -> list[Unit]:
     """Group recordings: bars of futures are walked together, everything else file by file."""
     futures = [r for r in recordings if r.kind is RecordingKind.KLINES and r.market is Market.USDM]
-    units = [Unit((recording,)) for recording in recordings if recording not in futures]
+    units = [Unit((recording,), None, told_from_ms) for recording in recordings if recording not in futures]
     if futures:
-        units.append(Unit(tuple(futures)))
+        units.append(Unit(tuple(futures), None, told_from_ms))
     return units + [Unit(windows=one) for one in windows]
 
 
@@ -88,7 +96,8 @@ def evaluate_unit(
     unit: Unit, settings: Settings, detectors: frozenset[Detector], *, paths: bool = True, until_ms: int | None = None
 ) -> UnitResult:
     """Run the detectors over one unit."""
-    result = UnitResult(files={path.name: _sha256(path) for path in unit.files})
+    bars = unit.windows is None and unit.recordings[0].kind is RecordingKind.KLINES
+    result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, bars=bars)
     signals = list(_signals(unit, settings, detectors, result, paths, until_ms))
     signals.sort(key=lambda signal: signal.known_ms)  # stable: the order of a live day
     policy = ReplayPolicy(settings)
@@ -139,11 +148,12 @@ def _signals(
     wanted, bulk = detectors, reads_in_blocks(first) and until_ms is None and load_native() is None
     if bulk and Detector.TRADE_SPIKE in detectors and settings.trade_spike.enabled:
         reader = Reader(first)
-        yield from (found.signal for found in spikes_of(first, settings.trade_spike, reader))
+        spikes = (found.signal for found in spikes_of(first, settings.trade_spike, reader))
+        yield from (one for one in spikes if unit.told_from_ms is None or one.known_ms >= unit.told_from_ms)
         result.inputs, result.rejected = reader.rows, reader.rejected
         wanted = detectors - {Detector.TRADE_SPIKE}
     if _says(wanted, first, settings):
-        replay = Replay(settings, detectors=wanted, until_ms=until_ms)
+        replay = Replay(settings, detectors=wanted, until_ms=until_ms, told_from_ms=unit.told_from_ms)
         yield from (found.signal for found in replay.run(unit.recordings))
         result.inputs, result.rejected = replay.summary.inputs, replay.summary.rejected
         result.judged.update(replay.summary.judged)
@@ -176,6 +186,10 @@ def _measure(unit: Unit, result: UnitResult) -> None:
         else:
             for symbol, (frame_times, frame_prices) in _frame_prices(recording).items():
                 _note(result, recording.market, symbol, np.array(frame_times), np.array(frame_prices))
+    start = unit.told_from_ms
+    if start is not None:
+        spans = result.spans
+        result.spans = [(market, name, max(first, start), last) for market, name, first, last in spans if last > start]
 
 
 def _note(result: UnitResult, market: Market, symbol: str, times: Ints, prices: Floats) -> None:

@@ -14,8 +14,8 @@ from shared.settings import Settings
 
 Closed = Literal["gate", "learning", "budget"]
 
-LEARNING_FACTOR = 2.0
-"""While a rarity is not known yet, a volume spike passes at this multiple of its ratio threshold."""
+LEARNING_FACTOR = 5.0
+"""While a rarity is not known yet, a volume spike passes at this multiple of its ratio threshold (decision 0084)."""
 
 
 def gate(signal: Signal, settings: Settings) -> Closed | None:
@@ -25,7 +25,7 @@ def gate(signal: Signal, settings: Settings) -> Closed | None:
     if signal.detector is Detector.TRADE_SPIKE:
         return _trade_spike(signal, settings)
     if signal.detector is Detector.WINDOW_ANOMALY:
-        return None if _record(signal, settings.window_anomaly.alert_record_hours) else "gate"
+        return _record(signal, settings.window_anomaly.alert_record_hours)
     if signal.values.get("among_the_rarest") is False:  # judged by `sector.budget_per_day`
         return "budget"
     return None
@@ -36,7 +36,7 @@ def _volume_spike(signal: Signal, settings: Settings) -> Closed | None:
 
     Too little history for a rarity is "learning", not "common": gating on the ratio alone would bring back the flood
     that the rarity is there to stop, and holding everything would blind the first day. So meanwhile only a ratio of
-    twice the threshold passes.
+    five times the threshold passes.
     """
     rules = settings.volume_spike
     ratio, rarity = number(signal, "ratio"), number(signal, "rarity")
@@ -55,8 +55,8 @@ def _volume_spike(signal: Signal, settings: Settings) -> Closed | None:
 def _trade_spike(signal: Signal, settings: Settings) -> Closed | None:
     """Require the floor in quote currency and, where they are known, the rarity and the record."""
     rules = settings.trade_spike
-    if not _record(signal, rules.alert_record_hours):  # first: few pass it
-        return "gate"
+    if closed := _record(signal, rules.alert_record_hours):  # first: few pass it
+        return closed
     if rules.alert_floor_quote > 0:
         price, volume = number(signal, "price"), number(signal, "volume")
         if price is None or volume is None or not price * volume >= rules.alert_floor_quote:
@@ -65,10 +65,16 @@ def _trade_spike(signal: Signal, settings: Settings) -> Closed | None:
     return "gate" if rarity is not None and rarity > rules.alert_rarity_max else None
 
 
-def _record(signal: Signal, hours: float) -> bool:
-    """Return whether nothing as large came for so many hours; yes where nothing as large is known."""
+def _record(signal: Signal, hours: float) -> Closed | None:
+    """Require that nothing as large came for so many hours.
+
+    A watch that is younger than that has no records yet: then one as large must be expected only once in that time.
+    """
     since = number(signal, "record_hours")
-    return since is None or since >= hours
+    if since is not None:
+        return None if since >= hours else "gate"
+    returns = number(signal, "return_hours")
+    return None if returns is None or returns >= hours else "learning"
 
 
 def number(signal: Signal, name: str) -> float | None:

@@ -91,19 +91,19 @@ class TrailingQuantile:
 
 
 class PacedQuantile(TrailingQuantile):
-    """A trailing quantile that pays back: flags missing so far lower the bar a little, flags too many raise it.
+    """A trailing quantile that pays back: flags missing so far lower the bar, flags too many raise it.
 
     A trailing quantile alone lags behind the market, so its realised rate can be a third off for a day. Here the rate
-    it aims at is  rate x exp(gain x backlog),  backlog = flags wanted minus flags raised. The gain is as small as the
-    promise allows, because anomalies come in clusters and a cluster is news: after n judged scores the promise is
-    15 % of rate x n flags, and gain = 6 / (that)^2 keeps the backlog inside it; at most 0.2. Source: the integral
-    step of conformal PID control (Angelopoulos, Candes and Tibshirani, 2023) and adaptive conformal inference (Gibbs
-    and Candes, 2021), with the step sized by the tolerance. Measured in docs/evaluation.md.
+    it aims at is  rate x exp((backlog / edge)^3),  backlog = flags wanted minus flags raised. The promise is 15 % of a
+    day's flags, and the edge lies a tenth inside of it. Well inside, the step is next to nothing, because anomalies
+    come in clusters and a cluster is news; at the edge it grows fast. Source: the saturating integral step of
+    conformal PID control (Angelopoulos, Candes and Tibshirani, 2023). Measured in docs/evaluation.md.
     """
 
     TOLERANCE = 0.15  # of the wanted number of flags
     HORIZON = 4_320  # judged scores over which the promise is kept: a day of 20-second windows
-    _GAIN, _MOST_GAIN, _MOST_STEERING = 6.0, 0.2, 3.0
+    _EDGE = 0.9  # of the promise
+    _MOST_STEERING = 3.0  # the rate aimed at stays within a factor of e^3
 
     def __init__(self, rate: float, capacity: int = 1500, minimum: int = 300) -> None:
         super().__init__(rate, capacity, minimum)
@@ -112,9 +112,8 @@ class PacedQuantile(TrailingQuantile):
 
     def threshold(self) -> float | None:
         """Return the score below which the next one is flagged; None while too few are known."""
-        band = self.TOLERANCE * self.rate * max(1, min(self.judged, self.HORIZON))
-        steering = min(self._MOST_GAIN, self._GAIN / (band * band)) * self.backlog
-        steering = max(-self._MOST_STEERING, min(self._MOST_STEERING, steering))
+        edge = max(1.0, self._EDGE * self.TOLERANCE * self.rate * self.HORIZON)
+        steering = max(-self._MOST_STEERING, min(self._MOST_STEERING, (self.backlog / edge) ** 3))
         return self._threshold(min(0.5, self.rate * exp(steering)) if self.rate < 0.5 else self.rate)
 
     def flags(self, score: float) -> bool | None:
@@ -167,6 +166,10 @@ class TrailingRarity:
         rarity = self.rarity(value)
         self._trail.learn(value)
         return rarity
+
+    def largest(self, count: int) -> list[float]:
+        """Return the largest known values, descending."""
+        return list(reversed(self._trail.ordered[-count:]))
 
     def values(self) -> list[float]:
         """Return the known values in order of arrival."""

@@ -6,18 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
-from math import isfinite
+from math import isfinite, log
 from typing import Any
 
 from shared.detection.calibration import TrailingRarity
 from shared.detection.reading import Detector, Signal
-from shared.detection.records import Record
+from shared.detection.records import Record, tail_share
 from shared.errors import ConfigurationError
 from shared.market.model import UNITS_PER_COIN, Market, Side, Trade, units
 from shared.settings import TradeSpikeSettings
 from shared.times import iso_utc
 
 _MOST = 1e15
+_TAIL, _TAIL_LEAST = 0.05, 10  # of the known spikes: what the chance of a larger one is worked out from
 _EXACT_BELOW = 2e7  # where rounding quantity x 1e8 is exact (see model.units)
 
 
@@ -26,7 +27,8 @@ class TradeSpikeReading:
     """A trade that fired. `mean` is that of the window, in base units; `ratio` = volume / mean.
 
     `rarity` is the share of this symbol's earlier spike ratios that were at least this large; None for the first.
-    `record_hours`: how long ago one was; None where none is remembered.
+    `record_hours`: how long ago one was; None where none is remembered. `return_hours`: where none is and the watch is
+    younger than a record, in how many hours one as large is expected.
     """
 
     market: Market
@@ -40,6 +42,7 @@ class TradeSpikeReading:
     mean: float
     rarity: float | None
     record_hours: float | None = None
+    return_hours: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return the product's output object."""
@@ -56,6 +59,33 @@ class TradeSpikeReading:
         }
 
 
+class SpikePast:
+    """What a symbol's earlier spikes say about a new one."""
+
+    __slots__ = ("_multiple", "_record_hours", "rarity", "record")
+
+    def __init__(self, settings: TradeSpikeSettings) -> None:
+        self.rarity, self.record = TrailingRarity(), Record(settings.alert_record_hours)
+        self._multiple, self._record_hours = settings.multiple, settings.alert_record_hours
+
+    def step(self, ratio: float, at_ms: int) -> tuple[float | None, float | None, float | None]:
+        """Return rarity, record_hours and return_hours of a spike, then learn it."""
+        seen, watched = self.record.seen, self.record.watched_hours(at_ms)
+        hours, returns = self.record.step(ratio, at_ms), None
+        if hours is None and watched < self._record_hours:
+            returns = watched / seen / max(self._share(ratio), 1e-9) if seen else 0.0
+        return self.rarity.step(ratio), hours, returns
+
+    def _share(self, ratio: float) -> float:
+        """Return the probability that the next spike is at least this large: its tail, in logarithms."""
+        known = len(self.rarity)
+        count = max(_TAIL_LEAST, round(_TAIL * known))
+        largest = self.rarity.largest(count + 1)
+        level = largest.pop() if known > count else self._multiple
+        share = tail_share(log(ratio / level), [log(max(one / level, 1.0)) for one in largest])
+        return share * len(largest) / known
+
+
 class TradeSpikeDetector:
     """Fire when a trade is at least `multiple` times the mean of the `window_trades` trades before it.
 
@@ -65,8 +95,8 @@ class TradeSpikeDetector:
     """
 
     __slots__ = (
-        "_at", "_laps", "_market", "_rarity", "_record", "_ring", "_size", "_sum", "_symbol", "_times_quantity",
-        "_times_sum", "refused", "settings",
+        "_at", "_laps", "_market", "_past", "_ring", "_size", "_sum", "_symbol", "_times_quantity", "_times_sum",
+        "refused", "settings",
     )  # fmt: skip
 
     def __init__(self, settings: TradeSpikeSettings, market: Market, symbol: str) -> None:
@@ -84,8 +114,7 @@ class TradeSpikeDetector:
         self._at = 0
         self._laps = 0  # how often the ring has been written round
         self._sum = 0
-        self._rarity = TrailingRarity()
-        self._record = Record(settings.alert_record_hours)
+        self._past = SpikePast(settings)
         self.refused = 0
 
     @property
@@ -139,6 +168,7 @@ class TradeSpikeDetector:
         window = self.settings.window_trades
         total = before + size if self.settings.include_current else before
         ratio = size * window / total
+        rarity, record_hours, return_hours = self._past.step(ratio, event_ms)
         return TradeSpikeReading(
             market=self._market,
             symbol=self._symbol,
@@ -149,8 +179,9 @@ class TradeSpikeDetector:
             side=side,
             ratio=ratio,
             mean=total / (window * UNITS_PER_COIN),
-            rarity=self._rarity.step(ratio),
-            record_hours=self._record.step(ratio, event_ms),
+            rarity=rarity,
+            record_hours=record_hours,
+            return_hours=return_hours,
         )
 
     def signal(self, reading: TradeSpikeReading) -> Signal:
@@ -168,6 +199,7 @@ class TradeSpikeDetector:
             snapshot={
                 "rarity": reading.rarity,
                 "record_hours": reading.record_hours,
+                "return_hours": reading.return_hours,
                 "quote_notional": reading.price * reading.volume,
             },
         )
@@ -180,8 +212,8 @@ class TradeSpikeDetector:
             "at": self._at,
             "laps": self._laps,
             "refused": self.refused,
-            "ratios": self._rarity.values(),
-            "record": self._record.snapshot(),
+            "ratios": self._past.rarity.values(),
+            "record": self._past.record.snapshot(),
         }
 
     def restore(self, state: Mapping[str, Any]) -> None:
@@ -196,6 +228,6 @@ class TradeSpikeDetector:
         self._sum = sum(self._ring)
         self._at, self._laps = state["at"], state["laps"]
         self.refused = state["refused"]
-        self._rarity.restore({"version": 1, "values": state["ratios"]})
+        self._past.rarity.restore({"version": 1, "values": state["ratios"]})
         if "record" in state:
-            self._record.restore(state["record"])
+            self._past.record.restore(state["record"])

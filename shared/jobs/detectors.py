@@ -10,6 +10,7 @@ from shared.detection.reading import Detector
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import REFUSALS
 from shared.storage.blindness import Blindness, BlindnessRepository
+from shared.storage.heartbeats import streamer_names
 
 _FEED_LIMIT_S = 10.0  # a heartbeat older than this, or twice its interval, is a feed without data
 _JOBS = {
@@ -34,13 +35,17 @@ def feed_state(deps: Dependencies, components: Mapping[str, Row], now_ms: int) -
     own = None if deps.live is None else deps.live()
     if own is not None:
         return _feed(str(own.get("state", "starting")), str(own.get("reason") or ""), own, now_ms)
-    beats = {name: row for name, row in components.items() if name.startswith("streamer") and row.get("last_beat")}
+    names = streamer_names(settings.streamer.shards)
+    beats = {name: components[name] for name in names if components.get(name, {}).get("last_beat")}
     if not beats:
         return _feed("starting", "the streamer has not shown itself yet")
     name, oldest = max(beats.items(), key=lambda one: one[1]["age_s"])
     fields = oldest.get("fields", {})
     if oldest["age_s"] > max(_FEED_LIMIT_S, 2 * settings.streamer.heartbeat_seconds):
         return _feed("silent", f"no sign of life of {name} for {oldest['age_s']:.0f} s", fields, now_ms)
+    unseen = [name for name in names if name not in beats]
+    if unseen:
+        return _feed("starting", f"{', '.join(unseen)} has not shown itself yet", fields, now_ms)
     return _feed(str(fields.get("state", "live")), str(fields.get("reason") or ""), fields, now_ms)
 
 

@@ -26,12 +26,12 @@ def health(deps: Dependencies) -> dict[str, Any]:
     field `problem` why it is `broken`).
     """
     now_ms = deps.clock.now_ms()
-    beats = HeartbeatRepository(deps.table).all()
+    beats = HeartbeatRepository(deps.table).of_shards(deps.settings.streamer.shards)
     limits = {one.name: one.limit_ms for one in watched(deps.settings) if one.name != STORED_BARS}
     components: dict[str, Any] = {}
     for name in sorted(limits.keys() | beats.keys()):
         item = beats.get(name)
-        limit_ms = limits.get("streamer" if name.startswith("streamer") else name)
+        limit_ms = limits.get(name)
         if item is None:
             components[name] = {"state": "starting", "last_beat": None, "age_s": None}
         else:

@@ -8,6 +8,7 @@ from shared.clock import MINUTE_MS
 from shared.errors import TapewatchError
 from shared.observability import Trouble, make_logger
 from shared.storage.failures import FailureRepository
+from shared.storage.heartbeats import is_streamer
 
 STREAMER_SILENT_S = 180
 FEED_LAG_S = 60
@@ -23,7 +24,7 @@ def judge(
     """Return what is wrong.
 
     Args:
-        data_age_s: of the slowest streamer's newest trade; None: no streamer has ever shown itself.
+        data_age_s: of the slowest streamer's newest trade; None: one has never shown itself.
         silent: components that gave no sign of life in time.
         errors: failed runs within the last `ERRORS_WITHIN_MS`.
         streamed: a streamer is expected.
@@ -34,7 +35,7 @@ def judge(
         found |= Trouble.STREAMER_SILENT
     if streamed and (data_age_s is None or data_age_s > FEED_LAG_S):
         found |= Trouble.FEED_LAG
-    if any(name != "streamer" for name in silent):
+    if any(not is_streamer(name) for name in silent):
         found |= Trouble.MINUTE_MISSED
     if errors > MOST_ERRORS:
         found |= Trouble.FUNCTION_ERRORS

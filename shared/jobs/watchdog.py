@@ -18,7 +18,7 @@ from shared.settings import Settings
 from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.failures import FailureRepository
-from shared.storage.heartbeats import HeartbeatRepository
+from shared.storage.heartbeats import HeartbeatRepository, is_streamer, streamer_names
 from shared.storage.signals import SignalRepository, decode_signal, encode_signal
 from shared.storage.table import Item
 
@@ -60,7 +60,7 @@ class WatchdogReport:
     held: Mapping[str, int] = field(default_factory=dict)
     skipped: str | None = None
     streamer_data_age_s: int | None = None
-    """Age of the newest trade that the slowest streamer has seen, seconds; None where none has ever shown itself."""
+    """Age of the newest trade that the slowest streamer has seen, seconds; None where one has never shown itself."""
     errors: int = 0
     dead_letters: int | None = 0
     trouble: int | None = None
@@ -86,7 +86,7 @@ def watched(settings: Settings) -> list[Watched]:
     if settings.watches_trades:
         limit_ms = max(_JOB_LIMIT_MS, round(4000 * settings.streamer.heartbeat_seconds))
         cure = "look at the streamer's log; it starts again when stopped"
-        found.append(Watched("streamer", limit_ms, cure, rest=False))
+        found += [Watched(name, limit_ms, cure, rest=False) for name in streamer_names(settings.streamer.shards)]
     return found
 
 
@@ -97,10 +97,11 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
     by the next run, in case this one is killed in between.
     """
     components = watched(deps.settings)
-    beats = HeartbeatRepository(deps.table).all()
+    shards = deps.settings.streamer.shards
+    beats = HeartbeatRepository(deps.table).of_shards(shards)
     seen = _signs_of_life(deps, beats)
     blind = BlindnessRepository(deps.table).all()
-    data_age_s = _data_age_s(beats, scheduled_ms)
+    data_age_s = _data_age_s(beats, shards, scheduled_ms)
     errors = recent_errors(FailureRepository(deps.table), scheduled_ms)
     dead_letters = count_dead_letters(deps.dead_letters)
     checkpoints = CheckpointRepository(deps.table)
@@ -146,19 +147,15 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
     return WatchdogReport(scheduled_ms, watched=len(components), skipped="state kept changing")
 
 
-def _data_age_s(beats: Mapping[str, Item], now_ms: int) -> int | None:
+def _data_age_s(beats: Mapping[str, Item], shards: int, now_ms: int) -> int | None:
     """Return how long ago the slowest streamer's newest trade happened; a streamer writes no beat without data."""
-    newest = [int(str(item.get("last_event_ms") or 0)) for name, item in beats.items() if name.startswith("streamer")]
-    return max(0, now_ms - min(newest)) // 1000 if newest else None
+    newest = [int(str(item.get("last_event_ms") or 0)) for name, item in beats.items() if is_streamer(name)]
+    return max(0, now_ms - min(newest)) // 1000 if len(newest) == shards else None
 
 
 def _signs_of_life(deps: Dependencies, beats: Mapping[str, Item]) -> dict[str, int]:
-    """Return when each component was last alive; several streamers are as old as the oldest of them."""
-    seen: dict[str, int] = {}
-    for name, item in beats.items():
-        at_ms = int(str(item["beat_ms"]))
-        whole = "streamer" if name.startswith("streamer") else name
-        seen[whole] = min(seen.get(whole, at_ms), at_ms)
+    """Return when each component was last alive."""
+    seen = {name: int(str(item["beat_ms"])) for name, item in beats.items()}
     newest_ms = bars_of(deps).newest_ms(Market.USDM)
     if newest_ms is not None:
         seen[STORED_BARS] = newest_ms + MINUTE_MS

@@ -69,7 +69,7 @@ def test_f413_nothing_grows_once_every_memory_is_full(native: str, monkeypatch: 
     assert lost > 50
     assert session.models == 2
     assert session.windows > 1_500
-    assert all(len(state.spike._rarity) == 1_500 for state in session.states.values() if state.spike is not None)
+    assert all(len(state.spike._past.rarity) == 1_500 for state in session.states.values() if state.spike is not None)
     before, after = weights
     # Forests of other windows have other trees, records come and go: some hundreds, while 28,000 trades have passed.
     assert after < before + 300

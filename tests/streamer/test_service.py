@@ -359,6 +359,31 @@ def test_a_service_stopped_before_it_began_never_begins() -> None:
         assert feed.clients == 0
 
 
+def test_a_service_that_does_not_end_in_time_gives_up_its_lease() -> None:
+    """Whoever comes next in the same process streams at once, and what the old one still stores is refused."""
+    table, hung = SqliteTable(":memory:"), threading.Event()
+
+    class Hanging(StreamerService):
+        async def run(self, stop: asyncio.Event, *, flush_within_s: float = 2.0) -> None:
+            self.ownership.acquire(lambda: False, hung.wait)
+            self.ownership.keep(lambda: None)
+            owned.set()
+            hung.wait()
+
+    owned = threading.Event()
+    wanted = with_urls(settings(), "ws://127.0.0.1:9")
+    old = Hanging(wanted, FakeExchange(), FakeAlerts(), table, SystemClock(), owner="old")  # type: ignore[arg-type]
+    old.run_in_thread()
+    assert owned.wait(10)
+    new = StreamerService(wanted, FakeExchange(), FakeAlerts(), table, SystemClock(), owner="new")  # type: ignore[arg-type]
+    before = old.ownership.lease
+    assert not old.stop(within_s=0.0)
+    assert before is not None
+    assert new.ownership.acquire(lambda: False, lambda s: pytest.fail("it waits for a lease that nobody needs"))
+    assert not table.transact([before.check()]).applied
+    hung.set()
+
+
 def test_progress_is_told_the_status() -> None:
     told: list[dict[str, object]] = []
     with ServedFeed(sending(trades(100))) as feed:

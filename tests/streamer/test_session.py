@@ -6,6 +6,7 @@ import gzip
 import hashlib
 import json
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -239,9 +240,8 @@ def faulty_feeds(draw: st.DrawFn) -> list[bytes]:
     messages = [frame(trade) for trade in STREAM[:1500]]
     for _ in range(draw(st.integers(0, 12))):
         at = draw(st.integers(0, len(messages) - 2))
-        what = draw(
-            st.sampled_from(["repeat", "swap", "lose", "cut", "poison", "long", "other", "huge", "raw", "two", "stray"])
-        )
+        what = draw(st.sampled_from(["repeat", "swap", "lose", "cut", "poison", "long", "other", "huge", "raw", "two",
+                                     "early", "sent", "stray"]))  # fmt: skip
         match what:
             case "repeat":
                 messages.insert(at + draw(st.integers(1, 40)), messages[at])
@@ -261,6 +261,13 @@ def faulty_feeds(draw: st.DrawFn) -> list[bytes]:
                 messages[at] = messages[at].replace(b'"q":"0', b'"q":"90000000')
             case "stray":
                 messages[at] = messages[at].replace(b'"t":', b'"t":1', 1)
+            case "early":  # its own message was made so long before it
+                happened = re.search(rb'"T":([0-9]+)', messages[at])
+                sent = int(happened[1]) - draw(st.sampled_from([4_999, 5_000, 5_001, 50_000])) if happened else 0
+                messages[at] = re.sub(rb'"E":[0-9]+', b'"E":%d' % sent, messages[at])
+            case "sent":
+                word = draw(st.sampled_from([b'"E":0', b'"E":"x"', b'"E":12345678901234567890', b'"F":1', b'"E":null']))
+                messages[at] = re.sub(rb'"E":[0-9]+', word, messages[at])
             case "raw":
                 messages[at] = messages[at].partition(b'"data":')[2][:-1]
             case _:
@@ -319,6 +326,18 @@ def test_a_batch_says_what_its_messages_say_one_by_one(native: str, messages: li
         single.messages, single.newest_ms, single.missing,
     )  # fmt: skip
     assert together.parser.messages == single.parser.messages
+
+
+def test_two_messages_in_one_and_none_in_another_are_no_two_messages() -> None:
+    """Joined by line ends the batch has as many lines as messages; a message is a line all the same."""
+    messages = [frame(trade) for trade in STREAM[:40]]
+    messages[20:22] = [b"", messages[20] + b"\n" + messages[21]]
+    single, together = new_session(), Session(settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"))
+    for message in messages:
+        single.receive(message, STREAM[-1].recv_ms)
+    together.receive_many(messages, STREAM[-1].recv_ms)
+    assert together.rejected == single.rejected
+    assert together.snapshot() == single.snapshot()
 
 
 @pytest.mark.parametrize("block", [2, 50])

@@ -7,7 +7,10 @@ import asyncio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from local.asking import jobs_for
+from local.world import Availability, _as_available
 from shared.detection.reading import Detector
+from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
 from streamer.service import StreamerService
@@ -130,3 +133,21 @@ def test_symbols_come_and_go_without_a_restart() -> None:
         assert feed.clients == 1
         assert service.status()["reconnects"] == 0
         assert service.stop(15)
+
+
+def test_each_shard_shows_itself_under_a_name_of_its_own() -> None:
+    market, table = Market(SYMBOLS[:8], 100), SqliteTable(":memory:")
+    with ServedFeed(market.script) as feed:
+        services = shards(feed, table, market, [], 2)
+        for service in services:
+            wait_until(lambda service=service: service.status()["trades"] > 0)
+            assert service.stop(15)
+    beats = HeartbeatRepository(table).all()
+    assert set(beats) == {"streamer-0", "streamer-1"}
+    assert sorted(beat["trades"] for beat in beats.values()) == sorted(s.session.trades for s in services)
+
+
+def test_one_machine_has_a_single_streamer_whatever_the_shards_of_a_deployment() -> None:
+    base = settings(shards=3, shard_index=2)
+    for here in (jobs_for(base, SqliteTable(":memory:")).settings, _as_available(base, Availability(("BTCUSDT",)))):
+        assert (here.streamer.shards, here.streamer.shard_index) == (1, 0)

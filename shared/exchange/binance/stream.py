@@ -26,6 +26,7 @@ MAX_MESSAGE = 1 << 20
 _PARTIAL = ("@depth5", "@depth10", "@depth20")
 # Looked up once: an enum member costs 60 ns to reach through its class, a module's name 20 ns.
 _TRADE, _AGG_TRADE, _BUY, _SELL = TradeKind.TRADE, TradeKind.AGG_TRADE, Side.BUY, Side.SELL
+_AHEAD_MS = wire.AHEAD_MS
 _WireTrade, _combined_trade, _raw_trade = wire.WireTrade, wire.combined_trade.decode, wire.raw_trade.decode
 _UNREADABLE = (msgspec.MsgspecError, UnicodeError, RecursionError)
 _NOT_PLAIN = (*_UNREADABLE, KeyError)  # KeyError: the first trade of a symbol
@@ -82,7 +83,12 @@ class StreamParser(FollowedTrades):
             return self._other(data, recv_ms)
         event_ms = msg.T
         next_id = follower.newest + 1  # type: ignore[operator]  # a follower in the tables has seen an id
-        if msg.id == next_id and event_ms <= recv_ms + self._future_ms and len(data) <= follower.longest:
+        if (
+            msg.id == next_id
+            and event_ms <= recv_ms + self._future_ms
+            and event_ms <= msg.E + _AHEAD_MS
+            and len(data) <= follower.longest
+        ):
             follower.newest = next_id
             draft: Any = _Draft()
             draft.market = self.market
@@ -289,11 +295,11 @@ class StreamParser(FollowedTrades):
         A time close to its message's is no poison, it shows how far the exchange's clock is ahead of ours (a recording
         played back fast runs away from the wall); only a message that is itself a day ahead is not believed.
         """
+        if self._max_future_ms is not None and sent_ms is not None and event_ms > sent_ms + wire.AHEAD_MS:
+            return True
         if recv_ms < wire.FIRST_MS or event_ms <= recv_ms + self._future_ms:
             return False  # a receipt that is no time at all (a recording without one) says nothing about the future
-        if self._max_future_ms is None or sent_ms is None:
-            return True
-        if event_ms > sent_ms + self._max_future_ms or sent_ms > recv_ms + self._future_ms + _DAY_MS:
+        if self._max_future_ms is None or sent_ms is None or sent_ms > recv_ms + self._future_ms + _DAY_MS:
             return True
         self._future_ms = max(self._future_ms, sent_ms - recv_ms + self._max_future_ms)
         return False

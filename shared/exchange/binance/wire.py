@@ -17,6 +17,7 @@ VALUE_LIMIT = 1e15
 """No price and no quantity of the exchange comes near this; beyond it 1e-8 units leave 64 bits by far."""
 FIRST_MS, LAST_MS = 1_000_000_000_000, 9_999_999_999_999  # 13 digits: milliseconds
 FIRST_US, LAST_US = 1_000_000_000_000_000, 9_999_999_999_999_999  # 16 digits: microseconds
+AHEAD_MS = 5_000  # no trade happened later than its own message was made; the exchange's machines differ by less
 MAX_ID = 2**63 - 1
 MAX_SYMBOL = 40
 DEPTH_EPOCH = 1_000_000_000  # an update id further back than this is a new numbering, not a repeat
@@ -37,6 +38,7 @@ class WireTrade(msgspec.Struct, tag_field="e", tag="trade", gc=False):
     T: Milliseconds
     m: bool
     id: Any = msgspec.field(name="t")
+    E: Milliseconds = LAST_MS
 
 
 class WireAggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
@@ -48,6 +50,7 @@ class WireAggTrade(msgspec.Struct, tag_field="e", tag="aggTrade", gc=False):
     T: Milliseconds
     m: bool
     id: Any = msgspec.field(name="a")
+    E: Milliseconds = LAST_MS
 
 
 class TradeFrame(msgspec.Struct, gc=False):

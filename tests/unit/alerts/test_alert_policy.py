@@ -160,9 +160,9 @@ def test_the_order_book_alerts_only_when_asked_to():
         ("rarity", 9.0, 0.011, HeldReason.GATE),
         ("both", 2.0, 0.01, None),
         ("both", 9.0, 0.5, HeldReason.GATE),
-        ("both", 3.99, None, HeldReason.LEARNING),
-        ("both", 4.0, None, None),
-        ("rarity", 3.99, None, HeldReason.LEARNING),
+        ("both", 9.99, None, HeldReason.LEARNING),
+        ("both", 10.0, None, None),
+        ("rarity", 9.99, None, HeldReason.LEARNING),
     ],
 )
 def test_volume_spike_gates(gate, ratio, rarity, expected):
@@ -193,6 +193,17 @@ def test_an_alert_must_be_the_record_of_the_day(make):
         window_anomaly=WindowAnomalySettings(alert_record_hours=0.0),
     )
     assert isinstance(ask(replace(make(), snapshot={"record_hours": 0.0}), settings=anything), Allowed)
+
+
+def test_a_young_watch_has_no_records_only_what_is_expected_once_in_their_time():
+    for since, returns, expected in (
+        (None, 24.0, None),
+        (None, 23.9, HeldReason.LEARNING),
+        (3.0, None, HeldReason.GATE),
+        (None, None, None),
+    ):
+        decision = ask(replace(trade_spike(), snapshot={"record_hours": since, "return_hours": returns}))
+        assert (decision.reason if isinstance(decision, Held) else None) == expected
 
 
 def test_a_volume_spike_must_surprise_among_its_minutes_of_the_hour():

@@ -9,8 +9,9 @@ import pytest
 
 from local.cli import main
 from local.evaluation.engine import Task, look_ahead, override, run_all
-from local.evaluation.figures import alerts_by_day
+from local.evaluation.figures import alerts_by_day, figures
 from local.evaluation.null_market import SPOT, START_MS, make_minutes, write_market, write_trades
+from local.evaluation.truth import Protocol
 from local.evaluation.units import Alarm, UnitResult, evaluate_unit, make_units
 from local.recordings import discover
 from shared.detection.reading import Detector
@@ -111,6 +112,27 @@ def test_alerts_by_day_counts_whole_days_and_what_a_deployment_sends() -> None:
     result = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", day[0] + 30_000, day[3] + 3_600_000)])
     assert list(alerts_by_day([result]).values()) == [1, 0, 2]
     assert alerts_by_day([UnitResult()]) == {}
+
+
+def test_a_detector_is_judged_on_the_days_of_its_own_files_after_the_warm_up() -> None:
+    """The same two days as bars and as trades: a rate per day and symbol is over two days, not over four."""
+    last = START_MS + 2 * DAY_MS
+    hours = [1, 12, 30, 36]
+    alarms = [
+        Alarm(Detector.TRADE_SPIKE, Market.SPOT, "BTCUSDT", at, at, 0, True, True)
+        for at in (
+            START_MS + hour * 3_600_000 + minute * 60_000 for minute, hour in zip((0, 15, 7, 8), hours, strict=True)
+        )
+    ]
+    trades = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], bars=False)
+    bars = UnitResult(spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], bars=True)
+    rows = figures(
+        [trades, bars], (Detector.TRADE_SPIKE,), Settings(), protocol=Protocol(warmup_ms=6 * 3_600_000), labels=None,
+        horizon_ms=300_000,
+    )  # fmt: skip
+    assert rows[0]["symbol_days"] == 1.75
+    assert rows[0]["per_symbol_day"] == 3 / 1.75
+    assert (sum(rows[0]["clock"]), rows[0]["at_quarters"]) == (3, 5.0)  # the one at :00 came in the warm-up
 
 
 def test_override_sets_dotted_paths() -> None:

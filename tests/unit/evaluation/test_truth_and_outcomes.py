@@ -7,7 +7,7 @@ import pytest
 
 from local.evaluation.figures import scores
 from local.evaluation.outcomes import Path, grid_path, lift
-from local.evaluation.plot import Point, bars, scatter, ticks
+from local.evaluation.plot import Point, scatter, strip_bars, ticks
 from local.evaluation.truth import Matched, Protocol, match, read_labels, thin
 from shared.errors import UsageError
 from shared.times import HOUR_MS, MINUTE_MS
@@ -104,7 +104,10 @@ def test_charts_escape_their_texts_and_survive_odd_numbers() -> None:
     assert "<b>" not in drawn
     assert "&lt;b&gt;" in drawn
     assert scatter([("a", [])], title="t", x="x", y="y") == ""
-    assert bars([("a", [0, 0])], title="t", x="x", y="y") == ""
-    assert bars([("a", [1, 2])], title="t", x="x", y="y").count("<rect") == 2
+    assert strip_bars([("a", [0, 0])], title="t", x="x", y="y", every=2, level=1.0) == ""
+    strips = strip_bars([("a", [1, 2]), ("<b>", [0, 1])], title="t", x="x", y="y", every=2, level=1.0)
+    assert strips.count("<rect") == 4
+    assert strips.count('class="level"') == 2
+    assert "&lt;b&gt;" in strips
     assert ticks(0.0, 1.0) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert ticks(3.0, 3.0) == [3.0]

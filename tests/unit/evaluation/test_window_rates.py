@@ -58,13 +58,14 @@ def waking_market(seed: int, n: int = 7000) -> list[Window]:
 
 
 @pytest.mark.slow
-def test_the_realised_rate_holds_when_activity_doubles_within_an_hour() -> None:
-    scores = scores_of(waking_market(0))
+@pytest.mark.parametrize("seed", [0, 8])  # 8 is the hardest of 0 to 31 for the step that was used first
+def test_the_realised_rate_holds_when_activity_doubles_within_an_hour(seed: int) -> None:
+    scores = scores_of(waking_market(seed))
     for rate in RATES:
         assert realised(scores, rate) == pytest.approx(rate, rel=0.15)
         bare = TrailingQuantile(rate)
         plain = [bare.flags(score) for score in scores if score is not None]
-        assert sum(map(bool, plain)) > 1.2 * rate * len(plain[300:])  # what the pacing is there for
+        assert sum(map(bool, plain)) > 1.1 * rate * len(plain[300:])  # what the pacing is there for
 
 
 @pytest.mark.slow

@@ -197,8 +197,17 @@ def test_the_future_is_refused_unless_our_clock_is_known_to_be_slow() -> None:
     parser = StreamParser(Market.SPOT)
     assert feed(parser, trade(1), trade(2, T=ahead))[1] == SetAside("future", "BTCUSDT", "trade", 2)
     parser.clock_ahead_ms = 3_600_000
-    assert isinstance(feed(parser, trade(3, T=ahead))[0], Trade)
+    assert isinstance(feed(parser, trade(3, T=ahead, E=ahead))[0], Trade)
     assert isinstance(feed(StreamParser(Market.SPOT, max_future_ms=None), trade(1), trade(2, T=ahead))[1], Trade)
+
+
+@pytest.mark.parametrize("ahead_ms", [5_001, 50_000])
+def test_f117_a_trade_later_than_its_own_message_is_set_aside(ahead_ms: int) -> None:
+    parser = StreamParser(Market.SPOT)
+    assert isinstance(feed(parser, trade(1), trade(2, T=NOW + 5_000))[1], Trade)
+    assert feed(parser, trade(3, T=NOW + ahead_ms)) == [SetAside("future", "BTCUSDT", "trade", 3)]
+    assert parser.rejected == {"future": 1}
+    assert isinstance(feed(parser, trade(4))[0], Trade)
 
 
 def test_a_message_that_is_itself_ahead_shows_a_fast_clock_not_poison() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 from fakes import START_MS, FakeWorld, make_bar
 
@@ -12,7 +13,9 @@ from shared.detection.reading import Direction
 from shared.errors import StorageUnavailable
 from shared.jobs import watchdog
 from shared.jobs.common import beat
+from shared.jobs.health import health
 from shared.market.model import Market
+from shared.observability import Trouble
 from shared.settings import Settings
 from shared.storage.bars import BarRepository
 
@@ -94,12 +97,59 @@ def test_a_change_that_could_not_be_told_is_told_by_the_next_run(world: FakeWorl
     assert [alert.symbol for alert in world.channel.sent] == ["streamer"]
 
 
-def test_the_oldest_of_several_streamers_counts(world: FakeWorld) -> None:
-    minute(world, 0)
-    beat(world.deps, "streamer-1", {})
-    for number in range(1, 6):
-        report = minute(world, number)
-    assert report.silent == ("streamer",)
+def sharded(world: FakeWorld, shards: int) -> None:
+    streamer = msgspec.structs.replace(world.deps.settings.streamer, shards=shards)
+    world.deps = replace(world.deps, settings=msgspec.structs.replace(world.deps.settings, streamer=streamer))
+
+
+def streamed(world: FakeWorld, number: int, *names: str) -> watchdog.WatchdogReport:
+    """A minute in which these streamers alone show themselves."""
+    world.clock.set(START_MS + number * MINUTE_MS)
+    for name in names:
+        beat(world.deps, name, {"last_event_ms": world.clock.now_ms()})
+    return minute(world, number, silent=("streamer",))
+
+
+def test_a_dead_shard_is_told_by_name_and_so_is_one_that_never_showed_itself(world: FakeWorld) -> None:
+    sharded(world, 3)
+    reports = [streamed(world, number, "streamer-0", "streamer-1") for number in range(6)]
+    assert [report.began for report in reports] == [(), (), (), (), ("streamer-2",), ()]
+    assert reports[-1].streamer_data_age_s is None
+    assert Trouble.STREAMER_SILENT in Trouble(reports[-1].trouble or 0)
+    for number in range(6, 12):
+        report = streamed(world, number, "streamer-0", "streamer-2")
+    assert report.silent == ("streamer-1",)
+    assert report.streamer_data_age_s == 360
+    assert Trouble(report.trouble or 0) & ~Trouble.STREAMER_SILENT & ~Trouble.FEED_LAG == Trouble(0)
+    told = [(one.symbol, one.direction) for one in world.channel.sent]
+    assert told == [("streamer-2", Direction.DOWN), ("streamer-2", Direction.UP), ("streamer-1", Direction.DOWN)]
+
+
+def test_the_rows_of_another_number_of_shards_are_left_out(world: FakeWorld) -> None:
+    sharded(world, 3)
+    streamed(world, 0, "streamer-0", "streamer-1", "streamer-2")
+    sharded(world, 2)
+    reports = [streamed(world, number, "streamer-0", "streamer-1") for number in range(1, 8)]
+    assert {report.silent for report in reports} == {()}
+    assert reports[-1].streamer_data_age_s == 0
+    rows = health(world.deps)["components"]
+    assert {name for name in rows if name.startswith("streamer")} == {"streamer-0", "streamer-1"}
+    sharded(world, 1)
+    for number in range(8, 15):
+        report = streamed(world, number, "streamer")
+    assert (report.silent, report.streamer_data_age_s) == ((), 0)
+
+
+def test_the_feed_is_as_good_as_its_worst_shard(world: FakeWorld) -> None:
+    sharded(world, 2)
+    streamed(world, 0, "streamer-0")
+    feed = health(world.deps)["feed"]
+    assert (feed["state"], feed["reason"]) == ("starting", "streamer-1 has not shown itself yet")
+    streamed(world, 1, "streamer-0", "streamer-1")
+    assert health(world.deps)["feed"]["state"] == "live"
+    streamed(world, 3, "streamer-0")
+    feed = health(world.deps)["feed"]
+    assert (feed["state"], feed["reason"]) == ("silent", "no sign of life of streamer-1 for 120 s")
 
 
 def test_watches_only_what_is_switched_on() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,12 @@ from pathlib import Path
 import pytest
 
 from local import cli
+from shared.alerts.service import AlertService
+from shared.clock import SystemClock
+from shared.detection.reading import Detector, Signal
+from shared.market.model import Market
+from shared.settings import Settings
+from shared.storage.sqlite import SqliteTable
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -73,3 +80,19 @@ def test_help_imports_nothing_heavy() -> None:
         [sys.executable, "-c", code], cwd=ROOT, text=True, capture_output=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_a_pipe_that_is_not_utf_8_gets_every_letter(tmp_path: Path, form: list[str]) -> None:
+    """cp1252 is what Python takes for a file or pipe on Windows; it has neither the emoji nor the symbol."""
+    file, clock = tmp_path / "tapewatch.yaml", SystemClock()
+    file.write_text(f"storage: {{sqlite_path: '{tmp_path / 'state.sqlite'}'}}")
+    table, now_ms = SqliteTable(str(tmp_path / "state.sqlite")), clock.now_ms()
+    signal = Signal(Detector.SYSTEM, Market.SPOT, "x", now_ms, now_ms, {"message": "gone → 币安人生USDT"}, {})
+    assert AlertService.on_table(table, [], Settings(), clock).handle(signal).alert_id is not None
+    table.close()
+    done = tapewatch(
+        "--config", str(file), "alerts", *form, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, encoding="utf-8"
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "gone → 币安人生USDT" in done.stdout

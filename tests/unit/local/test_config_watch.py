@@ -74,3 +74,18 @@ def test_the_place_of_the_state_waits_for_the_next_start(file: Path, watch: Conf
     assert watch.fresh is not None
     assert watch.fresh.storage.sqlite_path != "elsewhere.sqlite"
     assert watch.notes == ["storage: takes effect at the next start"]
+
+
+def test_settings_that_could_not_be_started_stay_refused_until_the_file_changes(file: Path, watch: ConfigWatch) -> None:
+    before = watch.running
+    write(file, "volume_spike: {threshold: 4}")
+    assert polled(watch)
+    watch.taken()
+    watch.refused(before, "the port is taken")
+    assert not polled(watch)
+    assert (watch.running, watch.fresh, watch.problem) == (before, None, "the port is taken")
+    write(file, "volume_spike: {threshold: 5}")
+    assert polled(watch)
+    assert watch.problem is None
+    assert watch.fresh is not None
+    assert watch.fresh.volume_spike.threshold == 5
