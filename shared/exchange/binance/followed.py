@@ -47,11 +47,11 @@ class FollowedTrades:
         return events
 
     def missing(self) -> list[Gap]:
-        """Return every hole that is still open."""
+        """Return every hole that is still open; safe from any thread, also while symbols are added."""
         return [
             Gap(self.market, symbol, kind, first, last)
             for kind, followers in self._tables()
-            for symbol, follower in followers.items()
+            for symbol, follower in list(followers.items())
             for first, last in follower.gaps()
         ]
 
