@@ -30,6 +30,9 @@ def new_owner() -> str:
 class Ownership:
     """Acquires, renews and releases the lease. Thread-safe.
 
+    The lock is held while the table is written, for as long as storage takes; what is asked on the event loop (`lease`,
+    `fresh`, `keep`) never waits for it.
+
     `lost` is called once, on the renewing thread, when another owner has taken over.
     """
 
@@ -47,7 +50,7 @@ class Ownership:
         self._owner = owner
         self._ttl_s = ttl_s
         self._now_s = now_s
-        self._lock = threading.Lock()
+        self._lock = threading.Lock()  # one renewal or release at a time
         self._lease: Lease | None = None
         self.renewed_s = 0.0  # when the lease was last ours for sure, by this process's own monotonic clock
         self.acquired_s: float | None = None
@@ -79,7 +82,8 @@ class Ownership:
         return False
 
     def keep(self, lost: Callable[[], None]) -> None:
-        """Renew three times in a lease's length, until `release`."""
+        """Renew three times in a lease's length, until `release` or the next `keep`."""
+        self._stop.set()  # a lease lost by a refused write has left its thread behind
         self._stop = stop = threading.Event()
 
         def renew_for_ever() -> None:
@@ -108,13 +112,11 @@ class Ownership:
     @property
     def fresh(self) -> bool:
         """The lease was renewed so recently that nobody else can have it."""
-        with self._lock:
-            return self._lease is not None and self._now_s() - self.renewed_s < self._ttl_s * 0.8
+        return self._lease is not None and self._now_s() - self.renewed_s < self._ttl_s * 0.8
 
     @property
     def lease(self) -> Lease | None:
-        with self._lock:
-            return self._lease
+        return self._lease
 
     def release(self) -> None:
         """Let the next owner in at once; nothing happens when the lease is not ours."""
