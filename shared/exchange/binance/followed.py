@@ -110,7 +110,7 @@ class FollowedTrades:
         events: list[StreamEvent] = []
         if step.seen is Seen.EPOCH:
             self.epochs += 1
-            events.append(Epoch(symbol, kind, step.old_id or 0, id_))
+            events.append(Epoch(symbol, kind, step.old_id or 0, id_, step.back_to, step.recovered))
         if step.gap is not None:
             first, last = step.gap
             self.gaps[kind] += last - first + 1
