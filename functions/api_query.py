@@ -171,6 +171,7 @@ def whole(text: str | None, name: str, default: int, most: int) -> int:
     if text is None:
         return default
     stripped = text.strip()
-    if not (stripped.isascii() and stripped.isdigit() and 1 <= int(stripped[:9]) <= most):
+    # No number that may be given has more digits, and Python refuses to read one of thousands.
+    if not (len(stripped) <= 20 and stripped.isascii() and stripped.isdigit() and 1 <= int(stripped) <= most):
         raise UsageError(f"{name} must be an integer from 1 to {most}")
     return int(stripped)

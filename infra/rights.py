@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from aws_cdk import ArnFormat, Stack
 from aws_cdk import aws_dynamodb as dynamodb
 from aws_cdk import aws_events as events
@@ -60,6 +62,10 @@ def allow_secret(scope: Construct, role: iam.IRole, setting: str, name: str) -> 
     if name.startswith("/"):
         arn = stack.format_arn(service="ssm", resource="parameter", resource_name=name.lstrip("/"))
         allow(role, ("ssm:GetParameter",), arn)
+    elif re.fullmatch(r"arn:aws:ssm:[a-z0-9-]+:[0-9]{12}:parameter/[A-Za-z0-9_./-]+", name):
+        allow(role, ("ssm:GetParameter",), name)
+    elif re.fullmatch(r"arn:aws:secretsmanager:[a-z0-9-]+:[0-9]{12}:secret:[A-Za-z0-9/_+=.@-]+", name):
+        allow(role, ("secretsmanager:GetSecretValue",), name)
     elif name.startswith("secretsmanager:"):  # its ARN ends with six characters that nobody knows beforehand
         named = stack.format_arn(
             service="secretsmanager",
@@ -70,5 +76,6 @@ def allow_secret(scope: Construct, role: iam.IRole, setting: str, name: str) -> 
         allow(role, ("secretsmanager:GetSecretValue",), named)
     else:
         raise ConfigurationError(
-            f"{setting} names {name!r}: on AWS name a parameter (/tapewatch/...) or a secret (secretsmanager:...)"
+            f"{setting} names {name!r}: on AWS name a parameter (/tapewatch/...) or a secret (secretsmanager:...), "
+            "or its whole ARN"
         )

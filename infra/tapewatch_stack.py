@@ -212,9 +212,16 @@ class TapewatchStack(Stack):
         self.functions["report"].function.add_environment(variable("api.public_url"), address)
 
     def _api_env(self) -> dict[str, str]:
-        """The API reads the table and the reports; told of the queue, it does not look for Telegram's token."""
+        """The API reads the table and the reports; told of the queue, it does not look for Telegram's token.
+
+        `api.token_secret` is one machine's: here the distribution checks, and the function may read no secret. Without
+        it a `host` beyond loopback would be refused, so the function is told that too.
+        """
         names = ("storage.table_name", "storage.bucket_name", "aws.telegram_queue_url")
-        return {name: self.variables[name] for name in map(variable, names) if name in self.variables} | self._mute()
+        env = {name: self.variables[name] for name in map(variable, names) if name in self.variables} | self._mute()
+        if self.settings.api.token_secret is not None:
+            env |= {variable("api.token_secret"): "", variable("api.host"): "127.0.0.1"}
+        return env
 
 
 def retention(days: int) -> logs.RetentionDays:

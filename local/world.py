@@ -45,6 +45,7 @@ from shared.alerts.service import AlertService
 from shared.clock import DAY_MS, HOUR_MS, Clock, iso_utc
 from shared.commands.listening import receiver_for
 from shared.errors import ExchangeError, ExchangeUnavailable, RestrictedLocation, StorageBusy, StorageMissing
+from shared.exchange.binance.endpoints import streamable
 from shared.exchange.market_data import MarketData
 from shared.jobs.deps import BACKFILL_WANTED, BARS_STORED, FEATURES_STORED, Dependencies
 from shared.market.model import Market
@@ -135,13 +136,19 @@ def probe(settings: Settings, market_data: MarketData) -> Availability:
     except ExchangeUnavailable:
         raise unreachable(settings) from None
     listed = {listing.symbol: listing for listing in market_data.listings(Market.SPOT)}
-    wanted = settings.universe.spot_symbols
+    wanted, strange = settings.universe.spot_symbols, tuple[str, ...]()
     if settings.universe.all:
         quote = settings.universe.all.upper()
-        wanted = tuple(sorted(s for s, one in listed.items() if one.quote == quote and one.status == "TRADING"))
-    wanted = tuple(dict.fromkeys(normalize_symbol(symbol, listed) for symbol in wanted))
+        traded = sorted(s for s, one in listed.items() if one.quote == quote and one.status == "TRADING")
+        wanted, strange = streamable(Market.SPOT, traded, settings.streamer.trade_kind)
+    else:
+        wanted = tuple(dict.fromkeys(normalize_symbol(symbol, listed) for symbol in wanted))
     known = tuple(symbol for symbol in wanted if symbol in listed)
     found = Availability(known, tuple(symbol for symbol in wanted if symbol not in listed))
+    if strange:
+        found.notes.append(
+            f"{len(strange)} listed on the spot market left out, no stream can be named so: {strange[:5]}"
+        )
     for symbol in found.unknown:
         found.notes.append(f"{symbol} is not listed on the spot market: left out (universe.spot_symbols)")
     if settings.sector.enabled and (settings.sectors or settings.universe.futures_all is not None):

@@ -177,7 +177,6 @@ class AlertSettings(Section, frozen=True):
     max_age_minutes: float = 10.0  # nothing older is sent late, except in a digest
     dead_after_hours: float = 24.0  # nothing older is sent at all
     budget_per_day: int | None = None
-    channels: tuple[str, ...] = ("console",)
     storm: StormSettings = StormSettings()
     telegram: TelegramSettings = TelegramSettings()
     webhook: WebhookSettings = WebhookSettings()

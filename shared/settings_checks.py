@@ -7,6 +7,7 @@ from typing import NoReturn
 
 from shared.errors import ConfigurationError
 from shared.settings import Settings
+from shared.settings_ranges import OUTBOX_KEPT_DAYS
 
 _ENDPOINTS = {
     "email": r"[^@\s]+@[^@\s]+",
@@ -144,7 +145,12 @@ def _alerts(settings: Settings) -> None:
     for name in ("cooldown_minutes_per_symbol", "direction_swap_grace_minutes", "max_age_minutes"):
         if getattr(settings.alerts, name) < 0:
             _refuse(f"alerts.{name}", "must not be negative")
-    _positive("alerts.dead_after_hours", settings.alerts.dead_after_hours)
+    dead_hours, kept_days = settings.alerts.dead_after_hours, settings.storage.retention_days
+    _positive("alerts.dead_after_hours", dead_hours)
+    if dead_hours >= OUTBOX_KEPT_DAYS * 24:  # a row that expires first is given up without a word
+        _refuse("alerts.dead_after_hours", f"must be less than {OUTBOX_KEPT_DAYS * 24}, is {dead_hours:g}")
+    if 0 < kept_days * 24 < dead_hours:
+        _refuse("alerts.dead_after_hours", f"must not exceed storage.retention_days ({kept_days:g} days)")
     _positive("alerts.storm.notifications", settings.alerts.storm.notifications)
     _positive("alerts.storm.window_seconds", settings.alerts.storm.window_seconds)
     telegram, webhook = settings.alerts.telegram, settings.alerts.webhook

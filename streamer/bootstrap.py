@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import threading
 from collections.abc import Callable, Mapping
@@ -10,12 +11,17 @@ from typing import Any
 
 from shared.clock import SystemClock
 from shared.errors import ConfigurationError
+from shared.exchange.binance.endpoints import streamable
 from shared.exchange.market_data import MarketData
 from shared.market.model import Market
 from shared.settings import Settings
 from shared.settings_loader import load_settings
 from streamer.service import StreamerService
 from streamer.sharding import share_of
+
+logger = logging.getLogger(__name__)
+
+_NAMED = 20  # symbols named in a log line
 
 
 def production_service(
@@ -75,19 +81,22 @@ def production_service(
 def symbols_to_stream(settings: Settings, market_data: MarketData) -> tuple[str, ...]:
     """Return this shard's share of the spot symbols, or of every traded pair in the quote currency of `universe.all`.
 
+    A listed name that no stream can carry is left out: it must not keep all the others from being streamed.
+
     Raises:
         ConfigurationError: there is none.
     """
     symbols = settings.universe.spot_symbols
     if settings.universe.all:
         quote = settings.universe.all.upper()
-        symbols = tuple(
-            sorted(
-                listing.symbol
-                for listing in market_data.listings(Market.SPOT)
-                if listing.quote == quote and listing.status == "TRADING"
-            )
+        listed = sorted(
+            listing.symbol
+            for listing in market_data.listings(Market.SPOT)
+            if listing.quote == quote and listing.status == "TRADING"
         )
+        symbols, strange = streamable(Market.SPOT, listed, settings.streamer.trade_kind)
+        if strange:
+            logger.warning("symbols_left_out", extra={"count": len(strange), "symbols": strange[:_NAMED]})
     if not symbols:
         raise ConfigurationError("no symbol to stream: set universe.spot_symbols or universe.all")
     shards = settings.streamer

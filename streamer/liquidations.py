@@ -1,7 +1,8 @@
 """The futures' forced orders, summed by symbol and minute: one of the sector detector's confirmations.
 
 The stream is a throttled sample (one order per symbol and second) without ids, so what was missed stays unknown: a
-minute is stored only when the connection stood for all of it, and then also when nobody was liquidated in it.
+minute is stored only when the connection stood for all of it, and then also when nobody was liquidated in it. While a
+connection is renewed two of them bring the same orders: each counts once.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ class LiquidationSums:
         self._store = store
         self._parser = StreamParser(Market.USDM)
         self._sums: dict[int, dict[str, float]] = defaultdict(lambda: defaultdict(float))
+        self._seen: dict[int, set[Liquidation]] = defaultdict(set)  # the orders of the minutes still open
         self._covered_from_ms: int | None = None  # the connection has stood since then, by the exchange's clock
         self._done_ms = 0  # everything before this minute is stored or given up
         self.heard_ms = 0  # exchange time of the newest message
@@ -47,7 +49,8 @@ class LiquidationSums:
                 if isinstance(event, Liquidation):
                     self._heard(event.event_ms)
                     minute_ms = event.event_ms - event.event_ms % MINUTE_MS
-                    if minute_ms >= self._done_ms:
+                    if minute_ms >= self._done_ms and event not in self._seen[minute_ms]:
+                        self._seen[minute_ms].add(event)
                         self.orders += 1
                         self._sums[minute_ms][event.symbol] += event.notional
                 elif isinstance(event, MarkPrice):
@@ -63,8 +66,9 @@ class LiquidationSums:
         first_ms = max(self._done_ms, -(-self._covered_from_ms // MINUTE_MS) * MINUTE_MS)
         for minute_ms in range(first_ms, over_ms, MINUTE_MS):
             sums = self._sums.pop(minute_ms, {})
+            self._seen.pop(minute_ms, None)
             self.minutes += 1
             self._store(minute_ms, {symbol: {"notional": notional} for symbol, notional in sums.items()})
         self._done_ms = max(self._done_ms, over_ms)
         for minute_ms in [at for at in self._sums if at < self._done_ms]:
-            del self._sums[minute_ms]
+            del self._sums[minute_ms], self._seen[minute_ms]

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from shared.detection.pump import PumpDetector, PumpReading
-from shared.exchange.binance.events import Gap
+from shared.exchange.binance.events import Epoch, Gap
 from shared.market.model import Trade
 from streamer.actions import Action, EmitSignal
 from streamer.remembering import Remembering
@@ -131,8 +131,11 @@ class Ordering(Remembering):
         else:
             self._wait(state, event_id, None, actions)
 
-    def _renumber(self, state: SymbolState, actions: list[Action]) -> None:
-        """The exchange began to number anew: what waited goes on in its old order, and the position begins anew."""
+    def _renumber(self, state: SymbolState, epoch: Epoch, actions: list[Action]) -> None:
+        """The exchange began to number anew: what waited goes on in its old order, and the position begins anew.
+
+        Behind a stray id it goes back to the last trade before it: those since then are a hole like any other.
+        """
         state.own()
         waited, state.waiting, state.lost = state.waiting, {}, []
         if waited and state.hole_from_ms is None:
@@ -141,7 +144,11 @@ class Ordering(Remembering):
             trade = waited[event_id]
             if trade is not None:
                 self._trade(trade, actions)
-        state.last_id = -1
+        if epoch.back_to is None:
+            state.last_id = -1
+        elif state.last_id > epoch.back_to:
+            state.last_id = epoch.back_to
+            self._lost -= epoch.recovered
         state.changes += 1
         state.hi = -1
 

@@ -178,7 +178,12 @@ class StreamerService:
             self.executor.gathering.take()  # its successor closes these windows itself
             self.lines.clear()
             self.backlog.hold()
+            await in_daemon_thread(self._end_past)  # a page may just be going in
             self.session = self._new_session()
+            self.past.fed.release()
+
+    def _end_past(self) -> None:
+        self.past.fed.acquire()
 
     def _acquire(self) -> None:
         self.ownership.acquire(self._stopping.is_set, self._stopping.wait)
@@ -288,16 +293,20 @@ class StreamerService:
     async def _learn_and_live(self) -> None:
         """Fetch the past while the stream's messages wait, then take them in and go live."""
         if self.settings.streamer.warmup_trades:
-            await in_daemon_thread(partial(self.past.fetch, self.session, self._take_past, self._enough))
+            session = self.session
+            take, enough = partial(self._take_past, session), partial(self._enough, session)
+            await in_daemon_thread(partial(self.past.fetch, session, take, enough))
         await self.backlog.release()
         if self.settings.window_anomaly.enabled:
             self.executor.fitter.prepare(fitting.load)
 
-    def _take_past(self, page: list[Trade]) -> None:
-        self.executor.execute(self.session.warm(page), fit_now=True)
+    def _take_past(self, session: Session, page: list[Trade]) -> None:
+        """Let a session learn a page, unless another has begun since: the thread that fetched it outlives its lease."""
+        if session is self.session:
+            self.executor.execute(session.warm(page), fit_now=True)
 
-    def _enough(self) -> bool:
-        return not self.owning or self._stopping.is_set() or self.backlog.full
+    def _enough(self, session: Session) -> bool:
+        return session is not self.session or not self.owning or self._stopping.is_set() or self.backlog.full
 
     def _receive(self, batch: Sequence[bytes], recv_ms: int) -> None:
         began_s, parts = time.monotonic(), cast(Iterable[Sequence[bytes]], (batch,))

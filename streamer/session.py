@@ -164,10 +164,10 @@ class Session(Ordering):
         elif isinstance(event, Malformed):
             self.rejected[event.reason] += 1
         elif isinstance(event, Epoch):
-            self.rejected["new_numbering"] += 1
+            self.rejected["new_numbering" if event.back_to is None else "stray_id"] += 1
             state = self.states.get(event.symbol)
             if state is not None and event.kind == self.kind:
-                self._renumber(state, actions)
+                self._renumber(state, event, actions)
         elif isinstance(event, ServerShutdown):
             actions.append(Reconnect("server_shutdown"))
         elif isinstance(event, Ignored):

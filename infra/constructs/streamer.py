@@ -162,12 +162,14 @@ class Streamer(Construct):
 
 
 def outbound_ports(settings: Settings) -> list[int]:
-    """Return the ports of the exchange's addresses, and 443 for AWS."""
+    """Return the ports of the addresses that the streamer speaks to, and 443 for AWS."""
+    exchange, alerts = settings.exchange, settings.alerts
+    urls = [exchange.spot_rest_url, exchange.spot_trades_url, exchange.spot_ws_url, exchange.futures_ws_url]
+    if alerts.webhook.enabled and alerts.webhook.url:
+        urls.append(alerts.webhook.url)
+    if alerts.telegram.enabled:  # its commands are read by long poll
+        urls.append(alerts.telegram.api_url)
     ports = {443}
-    exchange = settings.exchange
-    for url in (exchange.spot_rest_url, exchange.spot_trades_url, exchange.spot_ws_url, exchange.futures_ws_url):
-        if not url:
-            continue
-        parts = urlsplit(url)
+    for parts in map(urlsplit, filter(None, urls)):
         ports.add(parts.port or (443 if parts.scheme in ("https", "wss") else 80))
     return sorted(ports)

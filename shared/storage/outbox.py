@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+from shared.settings_ranges import OUTBOX_KEPT_DAYS
 from shared.storage import alert_keys
 from shared.storage.table import AllOf, Delete, Equals, Item, Put, Table
 
-_KEEP_S = 7 * 86_400
+_KEEP_S = OUTBOX_KEPT_DAYS * 86_400
 _PER_TRANSACTION = 100
 
 

@@ -165,6 +165,8 @@ def test_one_alert_and_its_deliveries(world: FakeWorld) -> None:
         ({"limit": "-1"}, "limit"),
         ({"limit": "1e2"}, "limit"),
         ({"limit": "9" * 5000}, "limit"),
+        ({"limit": "00000000199999"}, "limit"),
+        ({"limit": "000000001" + "9" * 5000}, "limit"),
         ({"limit": ""}, "limit"),
         ({"limit": "٣"}, "limit"),
         ({"detector": "magic"}, "detector"),

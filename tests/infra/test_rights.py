@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from infra.acknowledged import ACCEPTED
+from shared.errors import ConfigurationError
 from tests.infra.policies import Resolver, allowed, arn_of, each
 from tests.infra.synths import Synth
 
@@ -112,6 +113,34 @@ def test_only_who_alerts_reads_the_webhook_secret_or_looks_for_it(
         readers |= {handler.split(".")[1]} if may else set()
     assert {"volume_spike", "sector", "watchdog", "redelivery"} <= readers
     assert readers.isdisjoint({"api", "kline_bars", "features", "backfill"})
+
+
+ARNS = {
+    "ssm:GetParameter": "arn:aws:ssm:eu-central-1:123456789012:parameter/elsewhere/hook",
+    "secretsmanager:GetSecretValue": "arn:aws:secretsmanager:eu-central-1:123456789012:secret:elsewhere/hook-AbC123",
+}
+
+
+@pytest.mark.parametrize("action", ARNS)
+def test_a_secret_may_be_named_by_its_arn(synth_of: Callable[..., Synth], action: str) -> None:
+    arn = ARNS[action]
+    synth = synth_of({"alerts": {"webhook": {"enabled": True, "url": "https://hooks.example.org/x", "secret": arn}}})
+    resolver = Resolver(synth.both)
+    [watchdog] = [
+        name
+        for name, one in synth.of("AWS::Lambda::Function").items()
+        if one["Properties"]["Handler"] == "functions.watchdog.lambda_handler"
+    ]
+    statements = resolver.statements(resolver.role_of(watchdog))
+    assert allowed(statements, action, arn)
+    assert not allowed(statements, action, arn.replace("hook", "other"))
+
+
+@pytest.mark.parametrize("arn", ["arn:aws:ssm:eu-central-1:123456789012:parameter/*", "arn:aws:s3:::bucket", "A_NAME"])
+def test_a_name_of_no_secret_on_aws_is_refused(synth_of: Callable[..., Synth], arn: str) -> None:
+    hook = {"enabled": True, "url": "https://hooks.example.org/x", "secret": arn}
+    with pytest.raises(ConfigurationError, match=r"alerts\.webhook\.secret names"):
+        synth_of({"alerts": {"webhook": hook}})
 
 
 def test_only_who_speaks_to_telegram_reads_its_token(full: Synth) -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from functions.api_access import token_access
 from functions.api_reports import POLICY as REPORT_POLICY
 from functions.bootstrap import EVENT_SOURCE
 from functions.events import read_trigger
@@ -297,6 +298,30 @@ def test_reads_need_the_token_and_nothing_else_passes(synth: Synth, synth_of: Ca
         one["Properties"]["DistributionConfig"] for one in open_door.of("AWS::CloudFront::Distribution").values()
     ]  # fmt: skip
     assert not [one for one in config["CacheBehaviors"] if "FunctionAssociations" in one]
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0"])
+def test_one_machine_s_token_is_not_asked_of_the_deployed_api(
+    synth_of: Callable[..., Synth], tmp_path: Path, host: str
+) -> None:
+    """The function may not read a secret: it would answer each read with 500. The distribution checks the token."""
+    api = {"host": host, "token_secret": "MY_API_TOKEN"}
+    file = tmp_path / "tapewatch.yaml"
+    file.write_text(json.dumps({"api": api}))
+    env = functions(synth_of({"api": api}))["functions.api.lambda_handler"]["Environment"]["Variables"]
+    deployed = load_settings(str(file), {name: value for name, value in env.items() if isinstance(value, str)}).settings
+    assert token_access(deployed).refuse({}, change=False) is None
+    refusal = token_access(deployed).refuse({}, change=True)
+    assert refusal is not None
+    assert refusal.status == 403
+
+
+def test_the_streamer_reaches_the_ports_of_its_channels(synth_of: Callable[..., Synth]) -> None:
+    hook = {"enabled": True, "url": "https://hooks.example.org:8443/x", "secret": "/tapewatch/hook"}
+    telegram = {"enabled": True, "chat_id": 7, "bot_token": "/tapewatch/bot", "api_url": "http://bots.example.org:8081"}
+    synth = synth_of({"alerts": {"webhook": hook, "telegram": telegram}})
+    [group] = [one["Properties"] for one in synth.of("AWS::EC2::SecurityGroup").values()]
+    assert {rule["FromPort"] for rule in group["SecurityGroupEgress"]} == {443, 8443, 8081}
 
 
 def policy_of(synth: Synth, behavior: dict[str, Any]) -> str:

@@ -87,7 +87,7 @@ def test_a_loop_that_does_not_move_is_hung_whatever_it_waits_for(tmp_path: Path,
     assert "not moved" in str(check.verdict())
 
 
-def test_a_deployments_new_task_is_healthy_beside_the_old_one_and_after_it(
+def test_f412_a_deployments_new_task_is_healthy_beside_the_old_one_and_after_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ECS tells the old task to stop only when the new one, which the lease keeps waiting, is healthy."""

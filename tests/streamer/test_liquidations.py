@@ -52,6 +52,21 @@ def test_orders_are_summed_by_symbol_and_minute_and_quiet_minutes_are_stored_too
     assert (sums.orders, sums.minutes) == (3, 2)
 
 
+def test_an_order_that_two_connections_bring_counts_once() -> None:
+    stored: dict[int, Any] = {}
+    sums = LiquidationSums(lambda minute, rows: stored.__setitem__(minute, rows))
+    sums.receive_many(beating(START_MS - 5_000, START_MS + 10_000), 0)
+    orders = [order(START_MS + 10_500), order(START_MS + 10_500, "ZECUSDT"), order(START_MS + 11_500)]
+    sums.receive_many(orders, 0)
+    sums.receive_many(beating(START_MS + 12_000, START_MS + 14_000), 0)
+    sums.receive_many([*orders, order(START_MS + 10_500, quantity="4"), order(START_MS + 14_500)], 0)
+    sums.receive_many(beating(START_MS + 15_000, START_MS + 2 * MINUTE_MS), 0)
+    sums.receive_many([order(START_MS + 10_500)], 0)  # its minute is over
+    assert stored == {START_MS: {"XMRUSDT": {"notional": 2600.0}, "ZECUSDT": {"notional": 600.0}}}
+    assert sums.orders == 5
+    assert not sums._seen
+
+
 def test_f117_an_order_from_the_future_moves_no_minute() -> None:
     """Found by fuzzing: one order of the year 2089 made it go through 33 million minutes."""
     stored: dict[int, Any] = {}

@@ -359,7 +359,7 @@ def test_a_service_stopped_before_it_began_never_begins() -> None:
         assert feed.clients == 0
 
 
-def test_a_service_that_does_not_end_in_time_gives_up_its_lease() -> None:
+def test_f605_a_service_that_does_not_end_in_time_gives_up_its_lease() -> None:
     """Whoever comes next in the same process streams at once, and what the old one still stores is refused."""
     table, hung = SqliteTable(":memory:"), threading.Event()
 

@@ -241,7 +241,7 @@ def faulty_feeds(draw: st.DrawFn) -> list[bytes]:
     for _ in range(draw(st.integers(0, 12))):
         at = draw(st.integers(0, len(messages) - 2))
         what = draw(st.sampled_from(["repeat", "swap", "lose", "cut", "poison", "long", "other", "huge", "raw", "two",
-                                     "early", "sent"]))  # fmt: skip
+                                     "early", "sent", "stray"]))  # fmt: skip
         match what:
             case "repeat":
                 messages.insert(at + draw(st.integers(1, 40)), messages[at])
@@ -259,6 +259,8 @@ def faulty_feeds(draw: st.DrawFn) -> list[bytes]:
                 messages.insert(at, b'{"stream":"x","data":{"e":"newThing","s":"BTCUSDT"}}')
             case "huge":
                 messages[at] = messages[at].replace(b'"q":"0', b'"q":"90000000')
+            case "stray":
+                messages[at] = messages[at].replace(b'"t":', b'"t":1', 1)
             case "early":  # its own message was made so long before it
                 happened = re.search(rb'"T":([0-9]+)', messages[at])
                 sent = int(happened[1]) - draw(st.sampled_from([4_999, 5_000, 5_001, 50_000])) if happened else 0
@@ -304,6 +306,9 @@ def test_a_batch_says_what_its_messages_say_one_by_one(native: str, messages: li
             take(together, together.tick(), facts[1])
             take(single, single.tick(), facts[0])
         at, turn = at + size, turn + 1
+        for session, one in ((single, facts[0]), (together, facts[1])) if turn % 3 == 0 else ():
+            for gap in session.parser.missing():
+                take(session, session.abandon(gap), one)
     for session, one in ((single, facts[0]), (together, facts[1])):
         for gap in session.parser.missing():
             take(session, session.abandon(gap), one)
@@ -428,6 +433,39 @@ def test_a_new_numbering_goes_on() -> None:
     assert session.trades == 100
     assert session.rejected == {"new_numbering": 1}
     assert session.position("BTCUSDT")[0] == 149
+
+
+@pytest.mark.parametrize("native", ["", "list", "packed"])
+@pytest.mark.parametrize("ahead", [200, 50_000, 900_000])
+def test_one_stray_id_far_ahead_freezes_nothing(native: str, ahead: int) -> None:
+    stream = trades(1200, seed=31)
+    session = Session(settings(), Market.SPOT, ("BTCUSDT",), together=bool(native))
+    if native and session.feed is None:
+        pytest.skip("the native loop is not built: python -m streamer.native")
+    facts: Facts = ([], [])
+    for at, trade in enumerate(stream):
+        sent = trade if at != 300 else replace(trade, trade_id=(trade.trade_id or 0) + ahead)
+        if native:
+            batch = [frame(sent)]
+            actions = session.receive_many(packed(batch) if native == "packed" else batch, trade.recv_ms)
+        else:
+            actions = session.receive(frame(sent), trade.recv_ms)
+        take(session, actions, facts)
+        for action in actions:
+            if isinstance(action, FillGap):  # REST has what the exchange really sent by then
+                gap = action.gap
+                had = [t for t in stream[: at + 1] if gap.first_id <= (t.trade_id or 0) <= gap.last_id]
+                take(session, session.fill(had), facts)
+                take(session, session.abandon(gap), facts)
+    take(session, session.tick(), facts)
+    assert session.position("BTCUSDT")[0] == stream[-1].trade_id
+    assert session.rejected["stray_id"] == 1
+    assert (session.trades, session.missing) == (len(stream) + 1, 0)  # the stray, and its own id from REST
+    late = [v for v in facts[1] if v.window.start_ms > stream[400].event_ms]
+    assert late
+    assert all(v.window.complete for v in late)
+    whole = {v.window.start_ms: v.window for v in facts_of(stream)[1]}
+    assert [v.window for v in late] == [whole[v.window.start_ms] for v in late]
 
 
 def _silent(wait_ms: int, *, last_id: int | None = 1000) -> Session:

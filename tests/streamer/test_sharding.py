@@ -59,7 +59,7 @@ class Market:
         listening = asyncio.create_task(commands())
         try:
             position = dict(self.sent)
-            while True:
+            while not listening.done():  # until the client has gone
                 for symbol in wanted & self.streams.keys():
                     at = position[symbol]
                     for trade in self.streams[symbol][at : at + 5]:

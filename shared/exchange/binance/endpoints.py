@@ -162,6 +162,19 @@ def category_of(market: Market, stream: str) -> str | None:
     raise ConfigurationError(f"usdm has no stream {stream!r}{hint}")
 
 
+def streamable(market: Market, symbols: Iterable[str], kind: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Return the symbols that a stream can be named after, and those that none can: a listing may hold any name."""
+    good, strange = [], []
+    for symbol in symbols:
+        try:
+            category_of(market, stream_name(symbol, kind))
+        except ConfigurationError:
+            strange.append(symbol)
+        else:
+            good.append(symbol)
+    return tuple(good), tuple(strange)
+
+
 def stream_url(base: str, market: Market, streams: Iterable[str]) -> str:
     """Return the address of one combined connection: {base}[/category]/stream?streams=a/b.
 

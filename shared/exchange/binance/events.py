@@ -97,12 +97,18 @@ class DepthGap:
 
 @dataclass(frozen=True, slots=True)
 class Epoch:
-    """The exchange began to number anew; ids before and after do not compare."""
+    """The exchange began to number anew; ids before and after do not compare.
+
+    With `back_to` it did not: `old_id` was a stray far ahead, and the stream goes on behind `back_to`. `recovered` ids
+    that had been given up on the stray's account are open again, or were never sent.
+    """
 
     symbol: str
     kind: str
     old_id: int
     new_id: int
+    back_to: int | None = None
+    recovered: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,11 +47,11 @@ class FollowedTrades:
         return events
 
     def missing(self) -> list[Gap]:
-        """Return every hole that is still open."""
+        """Return every hole that is still open; safe from any thread, also while symbols are added."""
         return [
             Gap(self.market, symbol, kind, first, last)
             for kind, followers in self._tables()
-            for symbol, follower in followers.items()
+            for symbol, follower in list(followers.items())
             for first, last in follower.gaps()
         ]
 
@@ -110,7 +110,7 @@ class FollowedTrades:
         events: list[StreamEvent] = []
         if step.seen is Seen.EPOCH:
             self.epochs += 1
-            events.append(Epoch(symbol, kind, step.old_id or 0, id_))
+            events.append(Epoch(symbol, kind, step.old_id or 0, id_, step.back_to, step.recovered))
         if step.gap is not None:
             first, last = step.gap
             self.gaps[kind] += last - first + 1

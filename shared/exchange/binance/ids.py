@@ -15,6 +15,11 @@ START_LOOKBACK = 1_000
 MAX_GAPS = 1_000
 """Separate holes remembered per stream; the oldest is given up first."""
 
+STRAY_RUN = 50
+"""So many ids in a row out of a hole that was given up, nothing new between them: what stood behind it was a stray."""
+MAX_GIVEN_UP = 100
+"""Holes given up that are remembered for that."""
+
 
 class Seen(Enum):
     NEW = "new"
@@ -27,11 +32,17 @@ class Seen(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """The verdict on one id. `gap` is a hole (first, last) that this id revealed, `old_id` the newest before it."""
+    """The verdict on one id. `gap` is a hole (first, last) that this id revealed, `old_id` the newest before it.
+
+    `back_to` is the last id before a stray one: with an EPOCH that goes on there, in the same numbering; `recovered`
+    ids that had been given up are open again, or were never sent.
+    """
 
     seen: Seen
     gap: tuple[int, int] | None = None
     old_id: int | None = None
+    back_to: int | None = None
+    recovered: int = 0
 
 
 class IdFollower:
@@ -41,7 +52,9 @@ class IdFollower:
     on the hot path: `if id == follower.newest + 1: follower.newest = id`.
     """
 
-    __slots__ = ("_advanced", "_gaps", "_mark", "_previous", "_start", "abandoned", "longest", "newest")
+    __slots__ = (
+        "_advanced", "_gaps", "_given_up", "_mark", "_previous", "_run", "_start", "abandoned", "longest", "newest",
+    )  # fmt: skip
 
     def __init__(self, newest: int | None = None) -> None:
         self.newest = newest
@@ -50,6 +63,8 @@ class IdFollower:
         self._advanced = 0
         self._mark = newest or 0  # newest as the last step left it
         self._gaps: list[tuple[int, int]] = []  # ascending, disjoint
+        self._given_up: list[tuple[int, int]] = []  # the newest holes given up, in that order
+        self._run = (0, 0, 0)  # repeats in a row: how many, the last of them, and `newest` while they came
         self._start: int | None = None  # lowest id delivered since a fresh start; None once resumed
         self._previous: tuple[int, list[tuple[int, int]], int | None] | None = None  # the numbering before this one
 
@@ -82,7 +97,7 @@ class IdFollower:
             return Step(Seen.LATE, gap)
         if newest - id_ > BACKWARD_EPOCH:
             return self._turn(id_, newest)
-        return Step(Seen.REPEAT)
+        return self._repeated(id_, newest)
 
     def gaps(self) -> list[tuple[int, int]]:
         """Return the holes still open, ascending, as (first, last)."""
@@ -103,12 +118,37 @@ class IdFollower:
                 kept.append((low, high))
                 continue
             dropped += cut_high - cut_low + 1
+            self._given_up.append((cut_low, cut_high))
             if low < cut_low:
                 kept.append((low, cut_low - 1))
             if cut_high < high:
                 kept.append((cut_high + 1, high))
         self._gaps = kept
+        del self._given_up[:-MAX_GIVEN_UP]
         return dropped
+
+    def _repeated(self, id_: int, newest: int) -> Step:
+        """Tell a repeat from the stream itself, which goes on below one stray id far ahead of it."""
+        count, last, then = self._run
+        count = count + 1 if id_ == last + 1 and newest == then else 1
+        self._run = (count, id_, newest)
+        if count < STRAY_RUN:
+            return Step(Seen.REPEAT)
+        hole = next((hole for hole in self._given_up if hole[0] <= id_ - STRAY_RUN + 1 and id_ <= hole[1]), None)
+        if hole is None:
+            return Step(Seen.REPEAT)
+        above = newest - hole[1]  # that came from behind the hole
+        above -= sum(high - low + 1 for low, high in [*self._gaps, *self._given_up] if low > hole[1])
+        if above >= STRAY_RUN:
+            return Step(Seen.REPEAT)
+        back_to = hole[0] - 1
+        recovered = sum(high - low + 1 for low, high in self._given_up if low > back_to)
+        self._given_up = [part for part in self._given_up if part[1] <= back_to]
+        self._gaps = [part for part in self._gaps if part[1] <= back_to]
+        self._previous, self._run = None, (0, 0, 0)
+        self.newest, gap = id_, (back_to + 1, id_ - 1)
+        self._remember(gap)
+        return Step(Seen.EPOCH, gap, newest, back_to, recovered)
 
     def _ahead(self, id_: int, newest: int) -> Step:
         if id_ == newest + 1:
@@ -130,7 +170,7 @@ class IdFollower:
     def _turn(self, id_: int, newest: int) -> Step:
         self._previous = (newest, self._gaps, self._start)
         self.newest = self._start = id_
-        self._gaps = []
+        self._gaps, self._given_up = [], []
         return Step(Seen.EPOCH, None, newest)
 
     def _take(self, id_: int) -> bool:

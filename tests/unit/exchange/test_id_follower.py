@@ -3,7 +3,15 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.exchange.binance.ids import BACKWARD_EPOCH, FORWARD_EPOCH, MAX_GAPS, IdFollower, Seen, Step
+from shared.exchange.binance.ids import (
+    BACKWARD_EPOCH,
+    FORWARD_EPOCH,
+    MAX_GAPS,
+    STRAY_RUN,
+    IdFollower,
+    Seen,
+    Step,
+)
 
 
 def test_a_late_id_is_delivered_and_shrinks_the_hole() -> None:
@@ -61,6 +69,49 @@ def test_a_hole_from_before_a_restart_is_still_open() -> None:
     follower.expect(99, 120)
     assert follower.gaps() == [(40, 50)]
     assert follower.step(45).seen is Seen.LATE
+
+
+def test_behind_a_stray_id_it_goes_back_to_the_last_before_it() -> None:
+    follower = IdFollower(100)
+    assert follower.step(50_100) == Step(Seen.NEW, (101, 50_099))
+    assert [follower.step(id_).seen for id_ in (101, 102)] == [Seen.LATE, Seen.LATE]
+    assert follower.abandon(101, 50_099) == 49_997
+    repeats = [follower.step(id_).seen for id_ in range(105, 104 + STRAY_RUN)]
+    assert set(repeats) == {Seen.REPEAT}
+    back = follower.step(104 + STRAY_RUN)
+    assert back == Step(Seen.EPOCH, (103, 103 + STRAY_RUN), 50_100, 102, 49_997)
+    assert follower.step(105 + STRAY_RUN) == Step(Seen.NEW)
+    assert follower.gaps() == [(103, 103 + STRAY_RUN)]
+    assert follower.step(110).seen is Seen.LATE
+    assert follower.step(50_100).gap == (106 + STRAY_RUN, 50_099)  # an ordinary hole again
+
+
+def test_late_ids_of_a_hole_that_was_given_up_are_no_stream_when_more_came_behind_it() -> None:
+    follower = IdFollower(100)
+    for id_ in range(201, 201 + STRAY_RUN):
+        follower.step(id_)
+    follower.abandon(101, 200)
+    assert {follower.step(id_).seen for id_ in range(101, 201)} == {Seen.REPEAT}
+    assert follower.newest == 200 + STRAY_RUN
+
+
+def test_repeats_of_what_was_delivered_are_no_stream() -> None:
+    follower = IdFollower(0)
+    for id_ in range(1, 500):
+        follower.step(id_)
+    follower.step(600)
+    follower.abandon(500, 599)
+    assert {follower.step(id_).seen for id_ in range(100, 499)} == {Seen.REPEAT}
+
+
+def test_late_ids_between_new_ones_are_no_stream() -> None:
+    follower = IdFollower(100)
+    follower.step(301)
+    follower.abandon(101, 300)
+    for at in range(100):
+        assert follower.step(101 + at).seen is Seen.REPEAT
+        if at % 10 == 0:
+            assert follower.step(302 + at // 10).seen is Seen.NEW
 
 
 def test_ids_advanced_by_the_caller_are_counted() -> None:

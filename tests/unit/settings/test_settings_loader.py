@@ -6,9 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from shared.detection.reading import Detector
 from shared.errors import ConfigurationError
 from shared.settings import Settings
 from shared.settings_loader import MAX_BYTES, load_settings, parse_settings
+from shared.settings_ranges import DETECTORS
 
 
 def write(tmp_path: Path, text: str) -> str:
@@ -50,7 +52,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         ("alerts: {max_age_minutes: 0}", "alerts.max_age_minutes must be greater than 0"),
         ("alerts: {cooldown_minutes: {trade_spikes: 10}}", "alerts.cooldown_minutes.trade_spikes: no such detector"),
         ("alerts: {cooldown_minutes: {trade_spike: -1}}", "alerts.cooldown_minutes.trade_spike must not be negative"),
-        ("alerts: {channels: [console, nonsense]}", "alerts.channels: no channel 'nonsense'"),
+        ("alerts: {channels: [console]}", "alerts.channels: unknown key"),
         ("streamer: {watchdog_seconds: 0}", "streamer.watchdog_seconds must be greater than 0"),
         ("storage: {retention_days: -1}", "storage.retention_days must not be negative"),
         ("sector: {thresholds: {volume_z_follower: -2}}", "volume_z_follower must not be negative"),
@@ -145,3 +147,23 @@ def test_the_old_sector_configuration_is_accepted_under_its_sections() -> None:
 def test_settings_cannot_be_changed_after_reading() -> None:
     with pytest.raises(AttributeError):
         Settings().api.port = 1  # type: ignore[misc]
+
+
+def test_every_detector_may_have_its_cooldown() -> None:
+    assert set(DETECTORS) == {one.value for one in Detector}
+    assert len(DETECTORS) == len(Detector)
+    parse_settings({"alerts": {"cooldown_minutes": {"market_wide": 30}}})
+
+
+@pytest.mark.parametrize(
+    ("hours", "days", "says"),
+    [(168, 14, "less than 168"), (25, 1, "storage.retention_days"), (167, 6, "storage.retention_days")],
+)
+def test_what_is_pending_is_given_up_before_its_row_expires(hours: float, days: float, says: str) -> None:
+    with pytest.raises(ConfigurationError, match=f"alerts.dead_after_hours.*{says}"):
+        parse_settings({"alerts": {"dead_after_hours": hours}, "storage": {"retention_days": days}})
+
+
+@pytest.mark.parametrize(("hours", "days"), [(24, 1), (167, 7), (167, 14)])
+def test_the_longest_that_a_channel_may_be_down(hours: float, days: float) -> None:
+    parse_settings({"alerts": {"dead_after_hours": hours}, "storage": {"retention_days": days}})
