@@ -327,10 +327,10 @@
   const rowKey = (one) => one.detector + one.symbol + one.event_time + (one.trade_id || one.alert_id || "");
   const feedQuery = () => ({ detector: state.detector, direction: state.direction, symbol: state.filter });
   const feedBase = () => (state.show === "alerts" ? "/api/alerts" : "/api/signals");
-  let feedKey = "", openRow = "";
+  let feedKey = "", openRow = "", seen = new Set();
   const loadFeed = panel("feed", async () => {
     const key = JSON.stringify([state.show, feedQuery()]), fresh = key !== feedKey;
-    if (fresh) { rows = new Map(); olderCursor = null; note("feed", "loading", "Loading alerts …"); }
+    if (fresh) { rows = new Map(); seen = new Set(); olderCursor = null; note("feed", "loading", "Loading alerts …"); }
     let newest = 0;
     for (const one of rows.values()) newest = Math.max(newest, Date.parse(one.event_time));
     const query = { ...feedQuery(), limit: 100 };
@@ -341,18 +341,19 @@
     $("feed").querySelector(".json").href = path(feedBase(), { ...feedQuery(), limit: 100 });
     if (took || fresh) drawFeed();
   });
-  /** Ask until something comes or the end is reached: a filter may keep nothing of a page. */
+  /** Ask until something comes or the end is reached, as a filter may keep nothing of a page; later on until a page brings nothing new. */
   async function gather(query, first) {
     let took = 0;
-    for (let i = 0; i < 8; i++) {
-      const data = await ask(path(feedBase(), query));
+    for (let i = 0; i < 10; i++) {
+      const data = await ask(path(feedBase(), query)), known = seen.size;
       for (const one of data.alerts || data.signals) {
+        seen.add(rowKey(one));
         if (state.show === "held" && one.alerted) continue;
         if (!rows.has(rowKey(one))) took += 1;
         rows.set(rowKey(one), one);
       }
       if (first) olderCursor = data.cursor;
-      if (!data.cursor || took || !first) break;
+      if (!data.cursor || (first ? took : seen.size === known)) break;
       query.cursor = data.cursor;
     }
     return took;

@@ -359,6 +359,44 @@ def test_an_empty_state_says_what_is_going_on(tmp_path: Path, watched: Open) -> 
         expect(page.locator(f"#{panel}")).to_have_attribute("data-state", "error", timeout=15_000)
 
 
+def test_a_storm_between_two_looks_leaves_no_hole_in_the_feed(tmp_path: Path, watched: Open) -> None:
+    """More new rows than a page of the API holds: the look after it goes on until it meets what it has."""
+    from functions import api
+    from functions.api_access import OneTimeAccess
+    from shared.alerts.service import AlertService
+    from shared.jobs.deps import Dependencies
+    from shared.settings import Settings
+    from shared.storage.sqlite import SqliteTable
+
+    table, clock = SqliteTable(tmp_path / "storm.sqlite"), ManualClock(1_767_225_600_000)
+    alerts = AlertService.on_table(table, [], Settings(), clock)
+
+    def tell(many: int, name: str) -> None:
+        for number in range(many):
+            at_ms = clock.now_ms() - number * 100
+            values = {"ratio": 23.4, "volume": 12.5, "price": 1.0, "mean": 0.5, "side": "BUY"}
+            thresholds = {"multiple": 10.0, "window_trades": 200}
+            symbol = f"{name}{number}USDT"
+            made = alerts.handle(Signal(Detector.TRADE_SPIKE, Market.SPOT, symbol, at_ms, at_ms, values, thresholds))
+            assert made.alert_id is not None
+
+    deps = Dependencies(Settings(), None, table, alerts, clock)  # type: ignore[arg-type]
+    server = ApiServer(api.make_handler(lambda: deps, OneTimeAccess()), clock, host="127.0.0.1", port=0)
+    tell(30, "CALM")
+    server.start()
+    try:
+        page = watched(server.url).page
+        rows = page.locator("#rows li[data-detector]")
+        expect(rows).to_have_count(30)
+        clock.advance(40 * MINUTE_MS)
+        tell(250, "STORM")
+        expect(rows).to_have_count(280)
+        assert {symbol for _, symbol, _ in rows_of(page)} >= {f"STORM{number}USDT" for number in range(250)}
+    finally:
+        server.stop()
+        table.close()
+
+
 def seconds_until(page: Page, feed: str, within_s: float) -> float:
     began = time.monotonic()
     page.locator(f"html[data-feed={feed}]").wait_for(state="attached", timeout=within_s * 1000)
