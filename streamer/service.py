@@ -84,7 +84,7 @@ class StreamerService:
         self._progress = progress
         self._connector = connector or PicowsConnector(clock.now_ms)
         self._market = market
-        self._symbols = tuple(symbols or settings.universe.spot_symbols)
+        self._symbols = tuple(settings.universe.spot_symbols if symbols is None else symbols)
         self._listing = listing
         self.session = self._new_session()
         retention_s, shards = settings.storage.retention_days * 86_400, settings.streamer
