@@ -112,12 +112,13 @@ class Reloading:
             note_offset(self._table, self._clock, self._base)
 
         messages = messengers(settings, self._clock, self._table, picture=drawing.png)
+        console = [ConsoleChannel(self._terminal.alert)] if settings.alerts.uses("console") else []
         return lambda owner: World(
             settings,
             clock=self._clock,
             table=self._table,
             market_data=market_data,
-            channels=[ConsoleChannel(self._terminal.alert), *messages],
+            channels=[*console, *messages],
             available=available,
             every_minute=keep_time,
             owner=owner,

@@ -177,10 +177,15 @@ class AlertSettings(Section, frozen=True):
     max_age_minutes: float = 10.0  # nothing older is sent late, except in a digest
     dead_after_hours: float = 24.0  # nothing older is sent at all
     budget_per_day: int | None = None
+    channels: tuple[str, ...] | None = None  # of the channels that are switched on only these; None: all of them
     storm: StormSettings = StormSettings()
     telegram: TelegramSettings = TelegramSettings()
     webhook: WebhookSettings = WebhookSettings()
     sns: SnsSettings = SnsSettings()
+
+    def uses(self, channel: str) -> bool:
+        """Tell whether a channel may be used where it is switched on."""
+        return self.channels is None or channel in self.channels
 
 
 class StorageSettings(Section, frozen=True):

@@ -79,10 +79,20 @@ def parse_settings(tree: Mapping[str, Any]) -> Settings:
             "alerts.telegram.bot_token holds a token itself: put the token into an environment variable or a secret "
             "and write that name here"
         )
-    settings = _upper_cased(settings)
+    settings = _with_channels(_upper_cased(settings))
     check(settings)
     check_ranges(settings)
     return settings
+
+
+def _with_channels(settings: Settings) -> Settings:
+    """Switch off what `alerts.channels` leaves out, so that everybody else asks one question only."""
+    replace, alerts = msgspec.structs.replace, settings.alerts
+    parts = {
+        name: replace(part, enabled=part.enabled and alerts.uses(name))
+        for name, part in (("telegram", alerts.telegram), ("webhook", alerts.webhook), ("sns", alerts.sns))
+    }
+    return replace(settings, alerts=replace(alerts, **parts))
 
 
 def _upper_cased(settings: Settings) -> Settings:

@@ -15,6 +15,7 @@ DETECTORS = (  # those of shared.detection, which may not be imported here; a te
     "volume_spike", "trade_spike", "order_book_imbalance", "sector_initiator", "sector_diffusion", "window_anomaly",
     "pump", "market_wide", "system",
 )  # fmt: skip
+CHANNELS = ("console", "sns", "telegram", "webhook")
 OUTBOX_KEPT_DAYS = 7
 """How long the outbox keeps what a channel has not taken."""
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
@@ -44,6 +45,9 @@ def check_ranges(settings: Settings) -> None:
     for name in settings.alerts.cooldown_minutes:
         if name not in DETECTORS:
             raise ConfigurationError(f"alerts.cooldown_minutes.{name}: no such detector; known: {', '.join(DETECTORS)}")
+    for name in settings.alerts.channels or ():
+        if name not in CHANNELS:
+            raise ConfigurationError(f"alerts.channels: no channel {name!r}; known: {', '.join(CHANNELS)}")
     if settings.api.host not in LOOPBACK and not settings.api.token_secret:
         raise ConfigurationError(
             f"api.host {settings.api.host} would answer strangers: use 127.0.0.1, or name a token in api.token_secret"

@@ -52,7 +52,7 @@ def test_defaults_are_those_of_the_specification() -> None:
         ("alerts: {max_age_minutes: 0}", "alerts.max_age_minutes must be greater than 0"),
         ("alerts: {cooldown_minutes: {trade_spikes: 10}}", "alerts.cooldown_minutes.trade_spikes: no such detector"),
         ("alerts: {cooldown_minutes: {trade_spike: -1}}", "alerts.cooldown_minutes.trade_spike must not be negative"),
-        ("alerts: {channels: [console]}", "alerts.channels: unknown key"),
+        ("alerts: {channels: [pager]}", "alerts.channels: no channel 'pager'; known: console, sns, telegram, webhook"),
         ("streamer: {watchdog_seconds: 0}", "streamer.watchdog_seconds must be greater than 0"),
         ("storage: {retention_days: -1}", "storage.retention_days must not be negative"),
         ("sector: {thresholds: {volume_z_follower: -2}}", "volume_z_follower must not be negative"),
@@ -167,3 +167,11 @@ def test_what_is_pending_is_given_up_before_its_row_expires(hours: float, days: 
 @pytest.mark.parametrize(("hours", "days"), [(24, 1), (167, 7), (167, 14)])
 def test_the_longest_that_a_channel_may_be_down(hours: float, days: float) -> None:
     parse_settings({"alerts": {"dead_after_hours": hours}, "storage": {"retention_days": days}})
+
+
+def test_only_the_named_channels_are_used() -> None:
+    both = {"telegram": {"enabled": True, "chat_id": 1}, "webhook": {"enabled": True, "url": "https://x"}}
+    for named, used in ((None, {"telegram", "webhook", "sns"}), (["webhook", "console"], {"webhook"}), ([], set())):
+        alerts = parse_settings({"alerts": {**both, **({} if named is None else {"channels": named})}}).alerts
+        assert {name for name in ("telegram", "webhook", "sns") if getattr(alerts, name).enabled} == used
+        assert alerts.uses("console") == (named is None or "console" in named)
