@@ -59,8 +59,11 @@ def trade_spike(symbol: str, at_ms: int, *, multiple: float = 60.0) -> Planted:
     return Planted("trade_spike", market, symbol, at_ms, at_ms + 1, None, effects)
 
 
-def volume_spike(symbol: str, minute_ms: int, *, trades: int = 850) -> Planted:
-    """One minute with `trades` more trades than usual, somewhat larger ones: rare enough to alert by the defaults."""
+def volume_spike(symbol: str, minute_ms: int, *, trades: int = 3000) -> Planted:
+    """One minute with `trades` more trades than usual, somewhat larger ones.
+
+    So many that it alerts by the defaults beside any chance history: with 850 one start in eight brought no alert.
+    """
     market, end = Market.SPOT, minute_ms + MINUTE_MS
     effects = (
         Effect(Bend.TRADES, market.value, symbol, minute_ms, end, trades),

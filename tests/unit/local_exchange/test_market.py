@@ -10,8 +10,11 @@ import pytest
 from local.exchange.market import SimulatedMarket
 from local.exchange.scenarios import demo_plan
 from local.exchange.source import Print
+from shared.alerts.gates import gate
 from shared.clock import HOUR_MS, MINUTE_MS
-from shared.market.model import Market
+from shared.detection.volume_spike import VolumeSpikeDetector
+from shared.market.model import Bar, Market
+from shared.settings import Settings
 
 START = 1_790_000_040_000 // MINUTE_MS * MINUTE_MS
 
@@ -162,6 +165,27 @@ def test_whenever_a_demo_starts_its_huge_trade_is_a_record(late: int) -> None:
     largest = float(np.max(np.array(sizes[200:]) * 200 / (sums[200:-1] - sums[:-201])))
     assert largest > 10  # chance finds there are
     assert float(str(spike.numbers["ratio"])) > 1.3 * largest
+
+
+@pytest.mark.parametrize("late", range(0, 40_000, 9_001))
+def test_whenever_a_demo_starts_its_volume_spike_is_news(late: int) -> None:
+    start = START + late * MINUTE_MS
+    [planted] = [one for one in demo_plan(start)[:4] if one.kind == "volume_spike"]
+    market = SimulatedMarket(7, start, plan=[planted])
+    detector = VolumeSpikeDetector(Settings().volume_spike, Market.SPOT, planted.symbol)
+    reading, begin = None, planted.start_ms - 27 * HOUR_MS
+    for at in range(begin, planted.end_ms, 500 * MINUTE_MS):
+        until = min(at + 500 * MINUTE_MS, planted.end_ms)
+        for one in market.candles(
+            Market.SPOT, planted.symbol, start_ms=at, end_ms=until - 1, limit=500, now_ms=planted.end_ms + MINUTE_MS
+        ):
+            prices = [float(price) for price in (one.open, one.high, one.low, one.close)]
+            close_ms, volume = one.open_ms + MINUTE_MS - 1, float(one.volume)
+            reading = detector.step(Bar(Market.SPOT, planted.symbol, one.open_ms, close_ms, *prices, volume, None))
+    assert reading is not None
+    signal = detector.signal(reading)
+    assert signal is not None
+    assert gate(signal, Settings()) is None, signal.snapshot
 
 
 def test_the_sector_shot_meets_the_rule(market: SimulatedMarket) -> None:
