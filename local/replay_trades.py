@@ -84,6 +84,7 @@ class TradeWalk:
     def _rows(self, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
         """Walk a CSV archive block by block: what is plain in C, each other row as `read` and `_row` would."""
         symbol, parse = self._recording.symbol or "", row_parser(self._recording)
+        source = self._recording.path.name
         rows: ArchiveRows | None = None
         index = 0
         try:
@@ -94,8 +95,8 @@ class TradeWalk:
                         rows = ArchiveRows(self._sessions[symbol], symbol)
                     if rows is not None:
                         taken = rows.take(text, at, since_ms, until_ms)
-                        for number, action in taken.signals:
-                            yield from self._execute(symbol, [action], index + number)
+                        for number, signal in taken.signals:
+                            yield Found(signal, index + number, source)
                         self._summary.inputs += taken.rows
                         at, index = taken.next, index + taken.rows
                         if taken.trade is not None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from shared.detection.reading import Signal
 from shared.exchange.binance.ids import IdFollower
 from shared.market.model import Side, Trade, TradeKind
-from streamer.actions import EmitSignal
 from streamer.session import Session
 
 FLAG_COLUMN = {TradeKind.TRADE: 5, TradeKind.AGG_TRADE: 6}
@@ -22,7 +22,7 @@ class Taken(NamedTuple):
 
     next: int
     rows: int
-    signals: list[tuple[int, EmitSignal]]
+    signals: list[tuple[int, Signal]]
     trade: Trade | None
 
 
@@ -59,7 +59,7 @@ class ArchiveRows:
             if spike is not None:
                 side = Side.SELL if maker else Side.BUY
                 reading = spike.fired(trade_id, price, quantity, side, event_ms, size, before)
-                signals.append((number, EmitSignal(spike.signal(reading))))
+                signals.append((number, spike.signal(reading)))
         if beyond is None:
             return Taken(at, rows, signals, None)
         at, trade_id, price, quantity, event_ms, _, _, maker = beyond
