@@ -134,18 +134,18 @@ class StreamerService:
         self._on_loop.loop, self._stop, self.running = asyncio.get_running_loop(), stop, True
         self.executor.start()
         working = asyncio.create_task(self._own_for_ever())
-        telling = asyncio.create_task(self._tell_for_ever())
+        showing = asyncio.create_task(self._tell_for_ever())
         stopping = asyncio.create_task(stop.wait())
         try:
-            ended, _ = await asyncio.wait((working, telling, stopping), return_when=asyncio.FIRST_COMPLETED)
+            ended, _ = await asyncio.wait((working, showing, stopping), return_when=asyncio.FIRST_COMPLETED)
             for task in ended:
                 task.result()
         finally:
             self._stopping.set()
             stop.set()
-            for task in (working, telling, stopping):
+            for task in (working, showing, stopping):
                 task.cancel()
-            await asyncio.gather(working, telling, stopping, return_exceptions=True)
+            await asyncio.gather(working, showing, stopping, return_exceptions=True)
             self.executor.fitter.stop()
             self.executor.filler.stop()
             self._finish(flush_within_s)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
-
-import msgspec
+from contextlib import suppress
 
 from shared.clock import HOUR_MS, MINUTE_MS
+from shared.errors import StorageUnavailable
+from shared.storage.blobs import squeeze, unsqueeze
 from shared.storage.schema import time_key
 from shared.storage.table import Item, Table
 
@@ -45,8 +45,7 @@ class RatioRepository:
         return {int(str(item["sk"])): _unpack(item) for item in items}
 
     def _item(self, at_ms: int, ratios: Mapping[str, float]) -> Item:
-        blob = zlib.compress(msgspec.msgpack.encode(ratios), 6)
-        item: Item = {"pk": _pk(at_ms), "sk": time_key(at_ms), "v": _VERSION, "ratios": blob}
+        item: Item = {"pk": _pk(at_ms), "sk": time_key(at_ms), "v": _VERSION, "ratios": squeeze(dict(ratios))}
         if self._retention_s is not None:
             item["expires_at"] = at_ms // 1000 + self._retention_s
         return item
@@ -54,6 +53,7 @@ class RatioRepository:
 
 def _unpack(item: Item) -> Ratios:
     blob = item.get("ratios")
-    if item.get("v") != _VERSION or not isinstance(blob, bytes):
-        return {}  # written by a version that this one does not know: as good as not there
-    return msgspec.msgpack.decode(zlib.decompress(blob), type=Ratios)
+    if item.get("v") == _VERSION and isinstance(blob, bytes):
+        with suppress(StorageUnavailable):
+            return {str(symbol): float(ratio) for symbol, ratio in unsqueeze(blob).items()}
+    return {}  # damaged, or written by a version that this one does not know: as good as not there

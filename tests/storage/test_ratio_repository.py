@@ -32,5 +32,6 @@ def test_what_another_version_wrote_is_as_good_as_not_there(table: Table) -> Non
     ratios.put(AT, {"BTCUSDT": 1.0})
     [item] = table.query("RATIOS#07")
     assert item["expires_at"] == AT // 1000 + 60
-    table.put({**item, "v": 99})
-    assert ratios.phase(AT, AT) == {AT: {}}
+    for spoilt in ({"v": 99}, {"ratios": b"no blob"}, {"ratios": "text"}):
+        table.put({**item, **spoilt})
+        assert ratios.phase(AT, AT) == {AT: {}}
