@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -51,6 +51,7 @@ class TradeWalk:
         self._trade_index = -1
         self._book_index = -1
         self.told_from_ms = -(1 << 62)
+        self.read: Callable[[int], object] | None = None  # hears of the bytes read
 
     def run(self, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
         if self._by_rows:
@@ -83,7 +84,7 @@ class TradeWalk:
         rows: ArchiveRows | None = None
         index = 0
         try:
-            for text in text_blocks(self._recording.path):
+            for text in text_blocks(self._recording.path, self.read):
                 at = 0
                 while at < len(text):
                     if rows is None and symbol in self._sessions:

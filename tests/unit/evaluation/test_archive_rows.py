@@ -208,8 +208,10 @@ def test_blocks_are_the_files_lines(tmp_path: Path, form: str) -> None:
     source = random.Random(2)
     lines = [bytes(source.choices(b"0123456789,.", k=source.randint(0, 90))) for _ in range(30_000)]
     text = b"\n".join(lines)
-    blocks = list(text_blocks(packed(tmp_path, form, text)))
+    path, positions = packed(tmp_path, form, text), list[int]()
+    blocks = list(text_blocks(path, positions.append))
     assert len(blocks) > 1
+    assert 0 < positions[0] < positions[-1] <= path.stat().st_size or form == "stored.zip"
     assert all(block.endswith(b"\n") for block in blocks)
     split = text[: len(text) // 2] + b"\n" + text[len(text) // 2 :] if form == "zip" else text
     assert b"".join(blocks) == split + b"\n"
