@@ -18,7 +18,7 @@ MEMORY = """
 import json, sys, time
 import numpy as np
 import sklearn.ensemble, sklearn.preprocessing, boto3
-from shared.detection.forest import fit_forest
+from shared.detection.forest_fit import fit_forest
 from shared.market.model import Market, Side, Trade, TradeKind
 from shared.settings import Settings
 from streamer.actions import StoreWindows
