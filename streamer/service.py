@@ -250,7 +250,7 @@ class StreamerService:
 
     def _prepare(self) -> None:
         """Read the stored state and compare the clocks, before the first connection."""
-        session = self.session
+        session, lost = self.session, self._lost
         self.restored, unusable = self.checkpoints.restore(session)
         if session is not self.session:  # the lease was lost meanwhile, and this thread has outlived it
             return
@@ -260,8 +260,8 @@ class StreamerService:
             session.rejected["checkpoint_unusable"] += len(unusable)
         for fit in session.due_fits():
             with self.past.fed:
-                if session is not self.session or self._stopping.is_set():
-                    return
+                if session is not self.session or self._stopping.is_set() or (lost is not None and lost.is_set()):
+                    return  # asked of the loss itself too: whoever waits to begin anew may not get the lock in between
                 self.executor.execute((fit,), fit_now=True)
         try:
             session.set_clock_ahead(self._market_data.server_time_ms(session.market) - self._clock.now_ms())
