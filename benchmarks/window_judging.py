@@ -13,7 +13,7 @@ from local.evaluation.outcomes import Difference, Outcomes, Path, difference, li
 from local.evaluation.stored_windows import WindowFile, note_windows
 from local.evaluation.units import UnitResult
 from shared.detection.calibration import TrailingQuantile
-from shared.detection.forest import fit_forest
+from shared.detection.forest_fit import fit_forest
 from shared.detection.window_anomaly import SCORE_OFFSET, WindowAnomalyDetector
 from shared.market.model import Market, Window
 from shared.settings import WindowAnomalySettings
