@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import Any, Protocol
 
@@ -138,6 +138,9 @@ class Executor:
 
     def keep_model(self, symbol: str, model: FlatForest, after_n: int) -> None:
         self.worker.offer(Job("model", lambda: self._checkpoints.save_model(symbol, model, after_n)))
+
+    def keep_memory(self, symbol: str, memory: Mapping[str, Any]) -> None:
+        self.worker.offer(Job("memory", lambda: self._checkpoints.save_memories({symbol: memory})))
 
     # --- holes --------------------------------------------------------------------------------------------------
     def _fill(self, gap: Gap) -> None:

@@ -153,12 +153,12 @@ class Ordering(Remembering):
         state.hi = -1
 
     # --- the past, holes and doubt ------------------------------------------------------------------------------
-    def warm(self, trades: Iterable[Trade]) -> list[Action]:
+    def warm(self, trades: Iterable[Trade], *, tell: bool = False) -> list[Action]:
         """Take past trades of one symbol in ascending order, before the stream's own.
 
         Trades at or before the symbol's position are left out, ids that the exchange no longer has become holes, and
         the stream continues behind the last one. What came after a restored position was missed and is signalled
-        now; a symbol that begins here learns in silence.
+        now; a symbol that begins here learns in silence, unless its caller asks to be told.
         """
         actions: list[Action] = []
         quiet, touched = True, set()
@@ -181,7 +181,9 @@ class Ordering(Remembering):
         self._at_once = not self._together
         for symbol in touched:
             self._resume_parser(self.states[symbol])
-        return [action for action in actions if not isinstance(action, EmitSignal)] if quiet else actions
+        if tell or not quiet:
+            return actions
+        return [action for action in actions if not isinstance(action, EmitSignal)]
 
     def abandon(self, gap: Gap) -> list[Action]:
         """Give up what is still missing of a gap: its windows are incomplete, and what waited behind it goes on."""

@@ -8,19 +8,24 @@ stream has brought beyond it is a hole that REST fills.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 from shared.detection.forest import FlatForest
-from shared.detection.window_anomaly import WindowVerdict
+from shared.detection.reading import Signal
+from shared.detection.window_anomaly import FitRequest, WindowVerdict
 from shared.market.model import Trade
 from shared.settings import Settings
-from streamer.actions import FitModel, StoreWindows
+from streamer.actions import EmitSignal, FitModel, StoreWindows
 from streamer.executing import Executor
 from streamer.gaps import REFUSED_S
 from streamer.session import Session
+from streamer.symbol_state import SymbolState
 from streamer.warmup import NotServed, Position
+
+logger = logging.getLogger(__name__)
 
 LONGEST_S = 4 * 3600.0
 
@@ -31,22 +36,52 @@ class Learnt:
 
     session: Session
     symbol: str
+    signals: list[Signal] = field(default_factory=list)
     verdicts: list[WindowVerdict] = field(default_factory=list)
     model: FlatForest | None = None
     model_after_n: int = 0
 
     def take(self, page: list[Trade]) -> None:
-        """Learn a page in silence: what happened then is no news."""
-        for action in self.session.warm(page):
-            if isinstance(action, StoreWindows):
+        """Learn a page; what is to be said of it, `news` knows."""
+        for action in self.session.warm(page, tell=True):
+            if isinstance(action, EmitSignal):
+                self.signals.append(action.signal)
+            elif isinstance(action, StoreWindows):
                 self.verdicts += action.verdicts
             elif isinstance(action, FitModel):
-                self.model, self.model_after_n = action.request.fit(), action.request.after_n
-                self.session.install(self.symbol, self.model, action.request)
+                self._fit(action.request)
+
+    def _fit(self, request: FitRequest) -> None:
+        try:
+            model = request.fit()
+        except Exception:  # one symbol's windows may be unfit for fitting; the stream and the others go on
+            logger.exception("fit_failed", extra={"symbol": self.symbol})
+            self.session.give_up(self.symbol, request)
+        else:
+            self.model, self.model_after_n = model, request.after_n
+            self.session.install(self.symbol, model, request)
+
+    @property
+    def seen(self) -> int:
+        """Trades learnt."""
+        return self.session.states[self.symbol].seen
 
     @property
     def position(self) -> Position:
         return Position(*self.session.position(self.symbol))
+
+    def news(self, live: SymbolState) -> list[EmitSignal]:
+        """Return what the live state would have said yet: its connection was down, or it waits behind a hole.
+
+        What lies before it is no news, and nothing is to a symbol that has not traded: it begins here.
+        """
+        if live.last_id < 0:
+            return []
+        return [
+            EmitSignal(signal)
+            for signal in self.signals
+            if (signal.known_ms > live.last_ms if signal.trade_id is None else signal.trade_id > live.last_id)
+        ]
 
 
 class Relearning:
@@ -77,20 +112,25 @@ class Relearning:
 
 
 def put_in_place(learnt: Learnt, live: Session, executor: Executor) -> None:
-    """Let the live session go on from what was learnt; on the loop. One that a store had continued stays as it is."""
+    """Let the live session go on from what was learnt; on the loop.
+
+    A state that a store had continued stays as it is, and so does one that has seen as much itself: both reach to the
+    present, and what reaches further back knows more.
+    """
     symbol, state = learnt.symbol, live.states.get(learnt.symbol)
-    if state is None or state.restored:
+    if state is None or state.restored or state.used >= learnt.seen:
         return
     snapshot, memory = learnt.session.snapshot()[symbol], learnt.session.memory(symbol)
+    model = None if learnt.model is None else (learnt.model.to_bytes(), learnt.model_after_n)
     executor.execute(live.tick())  # nothing closed may wait for its verdict in the state that goes
     executor.save(executor.gathering.take((symbol,)), live.take_dirty((symbol,)))
-    live.drop_symbol(symbol)
-    live.add_symbol(symbol)
-    model = None if learnt.model is None else (learnt.model.to_bytes(), learnt.model_after_n)
-    live.restore(symbol, snapshot, model, memory=memory)
+    if not live.restore(symbol, snapshot, model, memory=memory):
+        return
     live.states[symbol].changes += 1  # or its position would be stored with its next trade only
+    executor.execute(learnt.news(state))
     executor.filler.serves_again()  # the hole up to the stream
     executor.save(learnt.verdicts, live.take_dirty((symbol,)))
+    executor.keep_memory(symbol, memory)  # of the state that goes, one may stand in the table
     if learnt.model is not None:
         executor.keep_model(symbol, learnt.model, learnt.model_after_n)
 

@@ -95,7 +95,10 @@ class Remembering(Judging):
                 fresh.anomaly.load_model(*model)
             except ValueError:
                 self.rejected["model_unusable"] += 1
-        self.states[symbol] = self._adopted(fresh)
+        before = self.states[symbol]
+        before.own()
+        self._gone_trades += before.seen
+        self.states[symbol] = self._adopted(fresh)  # in its place: other threads may be counting them
         self.newest_ms = max(self.newest_ms, fresh.last_ms)
         self._resume_parser(fresh)
         return True
