@@ -7,6 +7,7 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 from shared.clock import HOUR_MS, Clock
@@ -20,6 +21,7 @@ from streamer.warmup import NotServed, PastTrades, Position, warm_up
 
 logger = logging.getLogger(__name__)
 
+PACE_S = 1.0  # between two calls beside the live stream: holes, probes and the minute's jobs need the weight more
 HELD_MESSAGES = 500_000  # that many wait at most while the past is fetched, some 100 MB; then the past is cut short
 
 
@@ -88,7 +90,7 @@ class Past:
                 if not self._stopping.is_set():
                     take(page)
 
-        return self._fetch(session, session.symbols, position, feed, lambda symbol: None, enough)
+        return self._fetch(session, session.symbols, position, feed, lambda symbol: None, enough, 0.0)
 
     def fetch_later(
         self,
@@ -100,7 +102,7 @@ class Past:
         """Fetch what was refused to `session`, which is live meanwhile; `put` gets each symbol that has learnt it."""
         left = tuple(s for s in symbols if s in session.states and not session.states[s].restored)
         apart = Relearning(self._settings, session, put)
-        return self._fetch(session, left, apart.position, apart.take, apart.complete, enough)
+        return self._fetch(session, left, apart.position, apart.take, apart.complete, enough, PACE_S)
 
     def _fetch(
         self,
@@ -110,6 +112,7 @@ class Past:
         take: Callable[[str, list[Trade]], None],
         complete: Callable[[str], None],
         enough: Callable[[], bool],
+        pace_s: float,
     ) -> NotServed | None:
         status = self.status = {"state": "running", "symbols": len(symbols), "done": 0, "trades": 0}
 
@@ -120,7 +123,7 @@ class Past:
         def progress(symbol: str, done: int, total: int) -> None:
             status["done"] = done
 
-        past = PastTrades(self._market_data, session.market, session.kind, enough)
+        past = PastTrades(self._market_data, session.market, session.kind, enough, partial(self._stopping.wait, pace_s))
         back_ms = round(self._settings.streamer.warmup_hours * HOUR_MS)
         refused = warm_up(
             past,

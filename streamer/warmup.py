@@ -32,7 +32,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """The exchange does not give past trades of this kind here; `reason` says why in its own words.
+    """The exchange does not give past trades of this kind here, or not now; `reason` says why in its own words.
 
     `left` are the symbols that had not got theirs; `again` says that asking later may help.
     """
@@ -47,15 +47,22 @@ class PastTrades:
 
     Args:
         stopped: asked between calls; True ends the fetching early, quietly.
+        pause: called before each call.
     """
 
     def __init__(
-        self, market_data: MarketData, market: Market, kind: TradeKind, stopped: Callable[[], bool] = lambda: False
+        self,
+        market_data: MarketData,
+        market: Market,
+        kind: TradeKind,
+        stopped: Callable[[], bool] = lambda: False,
+        pause: Callable[[], object] = lambda: None,
     ) -> None:
         self._market_data = market_data
         self._market = market
         self._kind = kind
         self._stopped = stopped
+        self._pause = pause
 
     def stopped(self) -> bool:
         """No further page is wanted."""
@@ -119,6 +126,7 @@ class PastTrades:
     def _newest(self, symbol: str) -> Trade | None:
         if self._kind is not TradeKind.TRADE:
             return None  # aggTrades cannot be asked for its newest row by id; only a known position helps
+        self._pause()
         rows = self._market_data.historical_trades(self._market, symbol, from_id=None, limit=1)
         return rows[-1] if rows else None
 
@@ -127,6 +135,7 @@ class PastTrades:
         return rows[0] if rows else None
 
     def _fetch(self, symbol: str, from_id: int, limit: int = PAGE) -> list[Trade]:
+        self._pause()
         if self._kind is TradeKind.TRADE:
             return self._market_data.historical_trades(self._market, symbol, from_id=from_id, limit=limit)
         return self._market_data.agg_trades(self._market, symbol, from_id=from_id, limit=limit)
@@ -145,9 +154,11 @@ def warm_up(
 ) -> NotServed | None:
     """Feed the past trades of every symbol, one after the other.
 
-    A symbol whose fetching fails is left to learn live; when the exchange does not serve past trades at all, this
-    is found out once and said once, by the value returned. `complete` is told each symbol whose past has come whole.
+    A symbol whose fetching fails is left to learn live, and is `left` in the value returned; when the exchange does not
+    serve past trades at all, this is found out once and said once. `complete` is told each symbol whose past has come
+    whole.
     """
+    failed: dict[str, str] = {}  # why, by symbol; asking later may help
     for done, symbol in enumerate(symbols):
         if past.stopped():
             return None
@@ -161,6 +172,7 @@ def warm_up(
                 break
             except RateLimited as exc:
                 if attempt == 2:
+                    failed[symbol] = str(exc)
                     logger.warning("warmup_failed", extra={"symbol": symbol, "reason": str(exc)})
                 else:
                     for _ in range(ceil(min(exc.retry_after_s, 120.0))):
@@ -173,8 +185,10 @@ def warm_up(
                 if not exc.retryable and not one_symbol and exc.code not in ("unknown_symbol", "banned"):
                     # As for a gap: only the client's own word, which has no status, holds for good.
                     again = exc.status is not None or isinstance(exc, Blocked | RestrictedLocation)
-                    return NotServed(str(exc), symbols[done:], again)
+                    return NotServed(str(exc), (*failed, *symbols[done:]), again)
+                if exc.retryable or exc.code == "banned":
+                    failed[symbol] = str(exc)
                 logger.warning("warmup_failed", extra={"symbol": symbol, "reason": str(exc)})
                 break
     progress("", len(symbols), len(symbols))
-    return None
+    return NotServed(next(iter(failed.values())), tuple(failed), again=True) if failed else None

@@ -10,7 +10,15 @@ from urllib.parse import urlsplit
 import pytest
 
 from shared.clock import ManualClock
-from shared.errors import BadRequest, Blocked, ExchangeError, ExchangeUnavailable, RateLimited
+from shared.errors import (
+    BadRequest,
+    Banned,
+    Blocked,
+    ExchangeError,
+    ExchangeUnavailable,
+    RateLimited,
+    UnknownSymbol,
+)
 from shared.exchange.binance.events import Gap
 from shared.exchange.binance.rest import AWAY_MS, BinanceMarketData
 from shared.http import HttpResponse
@@ -259,9 +267,13 @@ def test_what_the_client_itself_refuses_is_not_asked_again() -> None:
         (Blocked("firewall", status=403), set(), NotServed("firewall", ("AUSDT", "BUSDT"), again=True)),
         (BadRequest("no such path", status=404), set(), NotServed("no such path", ("AUSDT", "BUSDT"), again=True)),
         (BadRequest("needs an API key"), set(), NotServed("needs an API key", ("AUSDT", "BUSDT"))),
+        (ExchangeUnavailable("no answer"), {"BUSDT"}, NotServed("no answer", ("AUSDT",), again=True)),
+        (RateLimited("slower", retry_after_s=1.0), {"BUSDT"}, NotServed("slower", ("AUSDT",), again=True)),
+        (Banned("banned", until_ms=NOW), {"BUSDT"}, NotServed("banned", ("AUSDT",), again=True)),
+        (UnknownSymbol("no such symbol"), {"BUSDT"}, None),
     ],
 )
-def test_one_symbol_s_bad_request_leaves_the_others_their_past(
+def test_what_one_symbol_is_refused_leaves_the_others_their_past(
     error: ExchangeError, fed: set[str], said: NotServed | None
 ) -> None:
     seen: set[str] = set()

@@ -8,12 +8,15 @@ import threading
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from shared.clock import SystemClock
 from shared.detection.reading import Detector
 from shared.errors import Blocked
+from shared.market.model import Market
 from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
-from streamer import relearning
+from streamer import past, relearning
 from streamer.relearning import LONGEST_S, until_served
+from streamer.session import Session
 from streamer.warmup import NotServed
 from streamer.watchdog import Watchdog
 from tests.streamer.feed import Feed
@@ -60,6 +63,7 @@ def test_a_403_during_the_warm_up_is_made_up_for_while_the_stream_goes_on(
     `known` trades are known to REST when it serves again; the stream has brought 2,000, from the 1,800th on.
     """
     monkeypatch.setattr(relearning, "REFUSED_S", 0.3)
+    monkeypatch.setattr(past, "PACE_S", 0.0)
     stream, alerts, exchange = trades(4000, seed=31), FakeAlerts(), FakeExchange()
     exchange.past, exchange.refusal = stream[:known], Blocked("firewall", status=403)
     table, go = SqliteTable(":memory:"), threading.Event()
@@ -99,6 +103,7 @@ def test_a_403_during_the_warm_up_is_made_up_for_while_the_stream_goes_on(
 
 def test_what_a_stop_finds_of_it_goes_on_at_the_next_start(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(relearning, "REFUSED_S", 0.3)
+    monkeypatch.setattr(past, "PACE_S", 0.0)
     stream, exchange, table = trades(2000, seed=32), FakeExchange(), SqliteTable(":memory:")
     exchange.past, exchange.refusal = stream[:1990], Blocked("firewall", status=403)
 
@@ -124,6 +129,24 @@ def test_what_a_stop_finds_of_it_goes_on_at_the_next_start(monkeypatch: pytest.M
         assert status["learning"] == {}
         assert second.session.position("BTCUSDT")[0] == 2999
         assert second.stop()
+
+
+def test_the_past_is_fetched_later_without_hurry() -> None:
+    """The live stream's holes and probes share the weight with it, and its answers may not wait for a minute's turn."""
+    stream, waited = trades(2500, seed=33), list[float]()
+
+    class Stopping(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            waited.append(timeout or 0.0)
+            return False
+
+    exchange, base = FakeExchange(stream), settings(warmup_hours=10_000.0)
+    fetched = past.Past(base, exchange, SystemClock(), Stopping())  # type: ignore[arg-type]
+    found: list[relearning.Learnt] = []
+    live = Session(base, Market.SPOT, ("BTCUSDT",))
+    assert fetched.fetch_later(live, ("BTCUSDT",), found.append, lambda: False) is None
+    assert found[0].position.last_id == stream[-1].trade_id
+    assert waited == [past.PACE_S] * exchange.calls
 
 
 def test_a_state_that_counts_anew_keeps_its_rate_with_the_watchdog() -> None:
