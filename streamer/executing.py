@@ -71,7 +71,7 @@ class Executor:
         self._probed_s, self._probed = 0.0, 0
         self.worker = Worker("streamer-storage")
         self.fitter = Fitter()
-        self.filler = GapFiller(market_data, self._feed_late, self._give_up)
+        self.filler = GapFiller(market_data)
         self.signals: Counter[str] = Counter()
         self._fits: Counter[str] = Counter()
         self.left: Counter[str] = Counter()  # work left to another owner, by kind
@@ -96,7 +96,7 @@ class Executor:
                     self.fitter.submit(action, partial(self._fitted, session))
             elif isinstance(action, FillGap):
                 # In a moment: the ids may still come by themselves.
-                self._on_loop.later(FILL_AFTER_S, partial(self._fill, action.gap))
+                self._on_loop.later(FILL_AFTER_S, partial(self._fill, session, action.gap))
             elif isinstance(action, Reconnect):
                 self._reconnect(action.reason)
         if self.gathering.due(time.monotonic()):
@@ -107,6 +107,7 @@ class Executor:
         self.worker.drop()
         self.gathering.take()
         self.fitter.drop()
+        self.filler.drop()
         self._fits.clear()
 
     def _say(self, signal: Signal) -> None:
@@ -143,15 +144,19 @@ class Executor:
         self.worker.offer(Job("memory", lambda: self._checkpoints.save_memories({symbol: memory})))
 
     # --- holes --------------------------------------------------------------------------------------------------
-    def _fill(self, gap: Gap) -> None:
-        for part in self._session().parser.missing_of(gap):
-            self.filler.submit(part)
+    def _fill(self, session: Session, gap: Gap) -> None:
+        for part in session.parser.missing_of(gap) if session is self._session() else ():
+            give_up = partial(self._late, session, session.abandon)
+            self.filler.submit(part, partial(self._late, session, session.fill), give_up)
 
-    def _feed_late(self, trades: list[Trade]) -> None:
-        self._on_loop(lambda: self.execute(self._session().fill(trades)))
+    def _late(self, session: Session, take: Callable[[Any], list[Action]], found: list[Trade] | Gap) -> None:
+        """Tell a session what became of its hole, unless another has begun since, which fetches all that it misses."""
 
-    def _give_up(self, gap: Gap) -> None:
-        self._on_loop(lambda: self.execute(self._session().abandon(gap)))
+        def tell() -> None:
+            if session is self._session():
+                self.execute(take(found))
+
+        self._on_loop(tell)
 
     def probe(self, market: Market, now_s: float, *, live: bool) -> None:
         """Ask over REST about symbols that have not traded since their connection broke, or for suspiciously long."""
@@ -165,7 +170,8 @@ class Executor:
             self._probed += min(len(unsure), _MOST_PROBES)
             for symbol, last_id in (unsure[first:] + unsure[:first])[:_MOST_PROBES]:
                 trust = partial(session.trust, symbol, last_id, session.newest_ms)
-                self.filler.probe(market, symbol, session.kind, last_id, partial(self._told, trust))
+                feed = partial(self._late, session, session.fill)
+                self.filler.probe(market, symbol, session.kind, last_id, feed, partial(self._told, trust))
 
     def _told(self, trust: Callable[[], None], newer: bool | None) -> None:
         if newer is False:
@@ -179,7 +185,10 @@ class Executor:
         if last_id is None:
             told(None)
         else:
-            self.filler.probe(market, symbol, session.kind, last_id, lambda newer: self._on_loop(partial(told, newer)))
+            feed = partial(self._late, session, session.fill)
+            self.filler.probe(
+                market, symbol, session.kind, last_id, feed, lambda newer: self._on_loop(partial(told, newer))
+            )
 
     # --- what is kept -------------------------------------------------------------------------------------------
     def unsaved(self, symbols: Iterable[str]) -> None:
@@ -223,4 +232,10 @@ class Executor:
     ) -> None:
         if lease is None or not self._checkpoints.save(verdicts, snapshots, lease):
             self.left["windows"] += 1
-            self._on_loop(self._lost)
+            self._on_loop(partial(self._refused, lease))
+
+    def _refused(self, lease: Lease | None) -> None:
+        """Lose the lease. A write under an earlier one that storage answers late says nothing of the present one."""
+        now = self._ownership.lease
+        if now is None or (lease is not None and lease.fence == now.fence):
+            self._lost()

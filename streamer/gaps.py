@@ -23,8 +23,14 @@ _PAUSE_S = 1.0
 REFUSED_S = 900.0  # a host that refused us is asked again after this
 
 
+Feed = Callable[[list[Trade]], None]
+"""Gets each page, on the filler's thread."""
+GiveUp = Callable[[Gap], None]
+"""Gets what cannot be had, there or at once; at the end, what has not come."""
+
+
 class GapFiller:
-    """Fills gaps one at a time. `feed` gets each page, `give_up` what cannot be had; both on this filler's thread.
+    """Fills gaps one at a time, and tells whoever asked for each.
 
     While the exchange refuses us, gaps are given up at once; it is asked again after a quarter of an hour. Only the
     client's own word that past trades cannot be asked for (a missing key) holds for good.
@@ -33,15 +39,11 @@ class GapFiller:
     def __init__(
         self,
         market_data: MarketData,
-        feed: Callable[[list[Trade]], None],
-        give_up: Callable[[Gap], None],
         *,
         sleep: Callable[[float], object] = time.sleep,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._market_data = market_data
-        self._feed = feed
-        self._give_up = give_up
         self._sleep = sleep
         self._monotonic = monotonic
         self._worker = Worker("gap-fill", _WAITING)
@@ -63,13 +65,17 @@ class GapFiller:
     def start(self) -> None:
         self._worker.start()
 
-    def submit(self, gap: Gap) -> None:
+    def submit(self, gap: Gap, feed: Feed, give_up: GiveUp) -> None:
         if self.not_served:
-            self._abandon(gap, "not_served")
+            self._abandon(gap, give_up, "not_served")
         elif gap.size > MOST_IDS:
-            self._abandon(gap, "too_large")
-        elif not self._worker.offer(Job("fill", lambda: self._fill(gap))):
-            self._abandon(gap, "too_many")
+            self._abandon(gap, give_up, "too_large")
+        elif not self._worker.offer(Job("fill", lambda: self._fill(gap, feed, give_up))):
+            self._abandon(gap, give_up, "too_many")
+
+    def drop(self) -> None:
+        """Let go of what waits: who asked for it has ended. What runs is still told."""
+        self._worker.drop()
 
     def stop(self) -> None:
         """Let go of what waits; a running call ends by itself."""
@@ -77,7 +83,13 @@ class GapFiller:
         self._worker.stop(0.0)
 
     def probe(
-        self, market: Market, symbol: str, kind: TradeKind, last_id: int, told: Callable[[bool | None], None]
+        self,
+        market: Market,
+        symbol: str,
+        kind: TradeKind,
+        last_id: int,
+        feed: Feed,
+        told: Callable[[bool | None], None],
     ) -> None:
         """Ask what came after `last_id`: it is fed. `told` hears True when something did, None without an answer."""
         if self.not_served:
@@ -95,13 +107,13 @@ class GapFiller:
             newer = [trade for trade in page if trade.trade_id is not None and trade.trade_id > last_id]
             if newer:
                 self.fetched += len(newer)
-                self._feed(newer)
+                feed(newer)
             told(bool(newer))
 
         if not self._worker.offer(Job("probe", ask, keep=False)):
             told(None)
 
-    def _fill(self, gap: Gap) -> None:
+    def _fill(self, gap: Gap, feed: Feed, give_up: GiveUp) -> None:
         start, found = gap.first_id, 0
         until_s = self._monotonic() + _PATIENCE_S
         while start <= gap.last_id and not self._stopped:
@@ -114,22 +126,22 @@ class GapFiller:
                     self._sleep(pause_s)
                     continue
                 logger.warning("gap_not_filled", extra={"symbol": gap.symbol, "ids": gap.size, "reason": str(exc)})
-                self._abandon(gap, exc.code)
+                self._abandon(gap, give_up, exc.code)
                 return
             wanted = [t for t in page if t.trade_id is not None and gap.first_id <= t.trade_id <= gap.last_id]
             self.fetched += len(wanted)
             found += len(wanted)
             if wanted:
-                self._feed(wanted)
+                feed(wanted)
             newest = page[-1].trade_id if page else None
             if newest is None or newest < start:
-                self._abandon(gap, "not_kept")
+                self._abandon(gap, give_up, "not_kept")
                 return
             start = newest + 1
             until_s = self._monotonic() + _PATIENCE_S
         if not self._stopped:
             # Ids that the exchange has passed over or forgotten never come.
-            self._abandon(gap, "not_kept", quiet=found == gap.size)
+            self._abandon(gap, give_up, "not_kept", quiet=found == gap.size)
 
     def _judge(self, exc: ExchangeError) -> None:
         if isinstance(exc, BadRequest):
@@ -146,7 +158,7 @@ class GapFiller:
             return self._market_data.historical_trades(gap.market, gap.symbol, from_id=from_id, limit=limit)
         return self._market_data.agg_trades(gap.market, gap.symbol, from_id=from_id, limit=limit)
 
-    def _abandon(self, gap: Gap, reason: str, *, quiet: bool = False) -> None:
+    def _abandon(self, gap: Gap, give_up: GiveUp, reason: str, *, quiet: bool = False) -> None:
         if not quiet:
             self.given_up[reason] += 1
-        self._give_up(gap)
+        give_up(gap)

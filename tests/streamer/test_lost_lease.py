@@ -23,7 +23,7 @@ from streamer.actions import FitModel
 from streamer.service import StreamerService
 from streamer.session import Session
 from tests.streamer.feed import Feed
-from tests.streamer.streams import settings, trades, with_urls
+from tests.streamer.streams import frame, settings, trades, with_urls
 from tests.streamer.test_service import FakeAlerts, FakeExchange, ServedFeed, make, wait_until
 
 
@@ -69,6 +69,47 @@ def test_the_past_of_a_lost_lease_does_not_go_into_the_next_session() -> None:
         assert [who for who, _ in exchange.asked[asked:] if who is thread] == []
         assert (first.trades, second.trades, second.missing, second.gaps) == (known, learnt, 0, 0)
         assert second.position("BTCUSDT")[0] == stream[-1].trade_id
+        assert service.stop()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_a_hole_of_a_lost_lease_is_not_filled_in_the_next_session(served: bool) -> None:
+    """The next one fetches what it misses itself: a page in the middle of that would wait there for ever."""
+    stream = trades(400, seed=5)
+
+    async def holed(feed: Feed, client: ServerConnection, number: int) -> None:
+        for trade in (*stream[:100], *stream[300:]) if number == 1 else ():
+            await client.send(frame(trade))
+        await client.wait_closed()
+
+    exchange = SlowPage(stream if served else [], stream[100].trade_id or 0)
+    with ServedFeed(holed) as feed:
+        service = make(feed, SqliteTable(":memory:"), exchange=exchange)
+        service.run_in_thread()
+        assert exchange.reached.wait(30)
+        first = service.session
+        second = lost_and_won(service)
+        before = second.trades, second.position("BTCUSDT")
+        exchange.go.set()
+        wait_until(lambda: service.executor.filler.fetched == (200 if served else 0))
+        time.sleep(0.1)
+        on_loop(service, lambda: None)
+        assert (second.trades, second.position("BTCUSDT"), second.missing) == (*before, 0)
+        assert first.missing == 200
+        assert service.stop()
+
+
+def test_a_refused_write_of_a_lost_lease_does_not_lose_the_next_one() -> None:
+    with ServedFeed(quiet) as feed:
+        service = make(feed, SqliteTable(":memory:"))
+        service.run_in_thread()
+        wait_until(lambda: service.backlog.live and service.owning)
+        lease, snapshots = service.ownership.lease, service.session.snapshot()
+        second = lost_and_won(service)
+        service.executor._store((), snapshots, lease)  # storage answers the write that was under way only now
+        on_loop(service, lambda: None)
+        time.sleep(0.2)
+        assert (service.session is second, service.takeovers, service.owning) == (True, 1, True)
         assert service.stop()
 
 

@@ -80,8 +80,6 @@ class Filled:
         self._over = threading.Semaphore(0)
         self.filler = GapFiller(
             exchange,  # type: ignore[arg-type]
-            lambda page: self.fed.extend(trade.trade_id or 0 for trade in page),
-            lambda gap: self._over.release(),
             sleep=self._sleep,
             monotonic=lambda: self.now_s,
         )
@@ -90,10 +88,15 @@ class Filled:
     def _sleep(self, seconds: float) -> None:
         self.now_s += seconds
 
+    def _feed(self, page: list[Trade]) -> None:
+        self.fed.extend(trade.trade_id or 0 for trade in page)
+
     def fill(self, first: int, last: int, symbol: str = "BTCUSDT") -> list[int]:
         """Return the ids that came for this gap."""
         self.fed.clear()
-        self.filler.submit(Gap(Market.SPOT, symbol, TradeKind.TRADE, first, last))
+        self.filler.submit(
+            Gap(Market.SPOT, symbol, TradeKind.TRADE, first, last), self._feed, lambda gap: self._over.release()
+        )
         assert self._over.acquire(timeout=30)
         return list(self.fed)
 
@@ -104,7 +107,7 @@ class Filled:
             said.append(newer)
             self._over.release()
 
-        self.filler.probe(Market.SPOT, "BTCUSDT", TradeKind.TRADE, last_id, told)
+        self.filler.probe(Market.SPOT, "BTCUSDT", TradeKind.TRADE, last_id, self._feed, told)
         assert self._over.acquire(timeout=30)
         return said[0]
 
