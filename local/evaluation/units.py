@@ -22,6 +22,7 @@ from local.evaluation.stored_windows import WindowFile, judge_windows, read_wind
 from local.recordings import Recording, RecordingKind, Rejected, read_bars, reads_in_blocks
 from local.replay import SECTOR_DETECTORS, Replay
 from local.replay_policy import ReplayPolicy
+from local.replay_trades import TRADE_DETECTORS
 from shared.detection.reading import Detector, Direction, Signal
 from shared.market.model import UNITS_PER_COIN, Market
 from shared.settings import Settings
@@ -30,6 +31,12 @@ from streamer.native import load as load_native
 
 NO_NEWS = frozenset({"gate", "learning", "disabled"})
 _WAY = {Direction.UP: 1, Direction.DOWN: -1, None: 0}
+_OF_BOOKS = frozenset({Detector.ORDER_BOOK_IMBALANCE})
+_SPEAKS = {
+    RecordingKind.KLINES: SECTOR_DETECTORS | {Detector.VOLUME_SPIKE},
+    RecordingKind.TRADES: TRADE_DETECTORS,
+    RecordingKind.FRAMES: TRADE_DETECTORS | _OF_BOOKS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Alarm:
 class UnitResult:
     """`spans` are (first, last) times by symbol, `paths` the prices, `judged` what each detector could judge.
 
-    `bars` says which detectors could speak at all: those of bars or those of trades; None: either.
+    `speaks` are the detectors that the files hold anything for, so that rates are over their own days; None: any.
     """
 
     files: dict[str, str] = field(default_factory=dict)  # name to sha256
@@ -80,7 +87,7 @@ class UnitResult:
     alarms: list[Alarm] = field(default_factory=list)
     spans: list[tuple[Market, str, int, int]] = field(default_factory=list)
     paths: list[tuple[Market, str, Path]] = field(default_factory=list)
-    bars: bool | None = None
+    speaks: frozenset[Detector] | None = None
 
 
 def make_units(recordings: list[Recording], windows: list[WindowFile], told_from_ms: int | None = None) -> list[Unit]:
@@ -96,8 +103,7 @@ def evaluate_unit(
     unit: Unit, settings: Settings, detectors: frozenset[Detector], *, paths: bool = True, until_ms: int | None = None
 ) -> UnitResult:
     """Run the detectors over one unit."""
-    bars = unit.windows is None and unit.recordings[0].kind is RecordingKind.KLINES
-    result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, bars=bars)
+    result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, speaks=_speaks(unit))
     signals = list(_signals(unit, settings, detectors, result, paths, until_ms))
     signals.sort(key=lambda signal: signal.known_ms)  # stable: the order of a live day
     policy = ReplayPolicy(settings)
@@ -163,12 +169,11 @@ def _signals(
 
 def _says(wanted: frozenset[Detector], recording: Recording, settings: Settings) -> bool:
     """Return whether any wanted detector has something to do with such a recording, to spare a walk for nothing."""
-    bars = {Detector.VOLUME_SPIKE, *SECTOR_DETECTORS}
-    if recording.kind is RecordingKind.KLINES:
-        return bool(wanted & bars)
-    if recording.kind is RecordingKind.FRAMES:
-        return bool(wanted - bars)
-    return bool(wanted - bars - {Detector.ORDER_BOOK_IMBALANCE})
+    return bool(wanted & _SPEAKS[recording.kind])
+
+
+def _speaks(unit: Unit) -> frozenset[Detector] | None:
+    return None if unit.windows is not None else _SPEAKS[unit.recordings[0].kind]
 
 
 def _measure(unit: Unit, result: UnitResult) -> None:
@@ -184,7 +189,9 @@ def _measure(unit: Unit, result: UnitResult) -> None:
             prices = trades.prices[order] / UNITS_PER_COIN
             _note(result, recording.market, recording.symbol or "", trades.times_ms[order], prices)
         else:
-            for symbol, (frame_times, frame_prices) in _frame_prices(recording).items():
+            traded, quoted = _frame_prices(recording)
+            result.speaks = (TRADE_DETECTORS if traded else frozenset()) | (_OF_BOOKS if quoted else frozenset())
+            for symbol, (frame_times, frame_prices) in {**quoted, **traded}.items():
                 _note(result, recording.market, symbol, np.array(frame_times), np.array(frame_prices))
     start = unit.told_from_ms
     if start is not None:
@@ -198,18 +205,21 @@ def _note(result: UnitResult, market: Market, symbol: str, times: Ints, prices: 
         result.paths.append((market, symbol, grid_path(times, prices, MINUTE_MS)))
 
 
-def _frame_prices(recording: Recording) -> dict[str, tuple[list[int], list[float]]]:
-    """Return times and prices by symbol: of its trades, or of the middle of its book where the file has no trades."""
+_Quotes = dict[str, tuple[list[int], list[float]]]
+
+
+def _frame_prices(recording: Recording) -> tuple[_Quotes, _Quotes]:
+    """Return times and prices by symbol: of the trades, and of the middles of the books."""
     from local.recordings import Frame, read
     from shared.exchange.binance.events import BookSnapshot
     from shared.exchange.binance.stream import StreamParser
     from shared.market.model import Trade
 
     parser = StreamParser(recording.market)
-    traded: dict[str, tuple[list[int], list[float]]] = {}
-    quoted: dict[str, tuple[list[int], list[float]]] = {}
+    traded: _Quotes = {}
+    quoted: _Quotes = {}
 
-    def note(prices: dict[str, tuple[list[int], list[float]]], symbol: str, at_ms: int, price: float) -> None:
+    def note(prices: _Quotes, symbol: str, at_ms: int, price: float) -> None:
         times, values = prices.setdefault(symbol, ([], []))
         times.append(max(at_ms, times[-1] if times else 0))
         values.append(price)
@@ -223,7 +233,7 @@ def _frame_prices(recording: Recording) -> dict[str, tuple[list[int], list[float
                     book = event.book
                     middle = (book.bids[0].price + book.asks[0].price) / 2
                     note(quoted, book.symbol, book.event_ms or book.recv_ms, middle)
-    return {**quoted, **traded}
+    return traded, quoted
 
 
 def _sha256(path: File) -> str:

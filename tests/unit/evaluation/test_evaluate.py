@@ -54,7 +54,7 @@ def test_it_has_heavy_tails_clusters_and_the_clocks_bursts() -> None:
 
 def test_units_spread_over_processes_say_the_same(market: Path) -> None:
     units = make_units(discover([market]), [])
-    assert len(units) == 2 + 2 + 1  # trades and bars of two spot symbols; all futures together
+    assert len(units) == 2 + 2 + 2 + 1  # trades, bars and books of two spot symbols; all futures together
     tasks = [Task(unit, Settings(), BARS | {Detector.TRADE_SPIKE}) for unit in units]
     one, two = run_all(tasks, jobs=1), run_all(tasks, jobs=2)
     assert [r.alarms for r in one] == [r.alarms for r in two]
@@ -124,8 +124,9 @@ def test_a_detector_is_judged_on_the_days_of_its_own_files_after_the_warm_up() -
             START_MS + hour * 3_600_000 + minute * 60_000 for minute, hour in zip((0, 15, 7, 8), hours, strict=True)
         )
     ]
-    trades = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], bars=False)
-    bars = UnitResult(spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], bars=True)
+    of_trades = frozenset({Detector.TRADE_SPIKE})
+    trades = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], speaks=of_trades)
+    bars = UnitResult(spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], speaks=BARS)
     rows = figures(
         [trades, bars], (Detector.TRADE_SPIKE,), Settings(), protocol=Protocol(warmup_ms=6 * 3_600_000), labels=None,
         horizon_ms=300_000,
