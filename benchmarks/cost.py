@@ -365,7 +365,7 @@ def measure_streamer(settings: Settings, result: Measured, now_ms: int) -> None:
 
 def rarely(settings: Settings) -> float:
     """Return the write units a window of what is stored now and then: a symbol's model and its detector's memory."""
-    from shared.detection.forest import fit_forest
+    from shared.detection.forest_fit import fit_forest
     from shared.detection.window_anomaly import FEATURES
     from shared.storage.blobs import squeeze
     from streamer.executing import MODEL_EVERY, REMEMBER_SPARINGLY

@@ -106,12 +106,13 @@ def main() -> None:
     sizes, settings = quantities(options.trades), Settings()
     with tempfile.TemporaryDirectory() as folder:
         recording = discover([write_archive(Path(folder), sizes)])[0]
-        few = frozenset({Detector.TRADE_SPIKE})
+        few, forests = frozenset({Detector.TRADE_SPIKE}), Detector.WINDOW_ANOMALY
         works: Works = (
             ("bulk rule on arrays", 20.0, lambda: find_spikes(sizes, settings.trade_spike)),
             ("zipped CSV to arrays", None, lambda: sum(map(len, Reader(recording).blocks()))),
             ("zipped CSV to signals (spikes and windows)", 2.0, lambda: list(_replay(settings, few, recording))),
-            ("... and forests", None, lambda: list(_replay(settings, frozenset(Detector), recording))),
+            ("... and pumps", None, lambda: list(_replay(settings, few | {Detector.PUMP}, recording))),
+            ("... and forests, no pumps", None, lambda: list(_replay(settings, few | {forests}, recording))),
             ("without C: spikes in bulk", None, python(lambda: list(spikes_of(recording, settings.trade_spike)))),
             ("without C: spikes and windows", None, python(lambda: list(_replay(settings, few, recording)))),
             ("baseline: row parser and step form, spikes", None, lambda: step_form(recording)),

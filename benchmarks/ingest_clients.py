@@ -161,11 +161,11 @@ def ours_while_fitting(meter: Meter, url: str, context: ssl.SSLContext | None) -
 
     def again(symbol: str, model: FlatForest | None, done: FitRequest) -> None:
         meter.fits += 1
-        fitter.submit(FitModel(symbol, done))
+        fitter.submit(FitModel(symbol, done), again)
 
-    fitter = fitting.Fitter(again)
+    fitter = fitting.Fitter()
     fitting.load()
-    fitter.submit(FitModel(request.symbol, request))
+    fitter.submit(FitModel(request.symbol, request), again)
     ours(meter, url, context)
 
 

@@ -23,10 +23,12 @@ import sys
 import tempfile
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.soak_judgement import LEASE, LEASE_S, SYMBOLS, gone_live, judged, market, settings
+from benchmarks.soak_takeovers import LeaseSeen, TakeOvers
 from local.exchange.proxy import FaultProxy
 from local.exchange.server import LocalExchange
 from local.terminal import Progress
@@ -78,28 +80,9 @@ def child(folder: Path, rest: str, stream: str) -> None:
     tell(service.status())
 
 
-class TakeOvers:
-    """How long the lease stood without a living owner, seen from outside: from a kill or a pause to the next fence."""
-
-    def __init__(self, table: SqliteTable) -> None:
-        self._table = table
-        self._since_s: float | None = None
-        self._fence = 0
-        self.took_s: list[float] = []
-
-    def owner(self) -> tuple[str, int]:
-        item = self._table.get(lease_key(LEASE)) or {}
-        return str(item.get("owner", "")), int(item.get("fence", 0))  # type: ignore[call-overload]
-
-    def struck(self, pid: int) -> None:
-        owner, fence = self.owner()
-        if owner == str(pid) and self._since_s is None:
-            self._since_s, self._fence = time.monotonic(), fence
-
-    def look(self) -> None:
-        if self._since_s is not None and self.owner()[1] != self._fence:
-            self.took_s.append(time.monotonic() - self._since_s)
-            self._since_s = None
+def lease_seen(table: SqliteTable) -> LeaseSeen:
+    item: dict[str, Any] = dict(table.get(lease_key(LEASE)) or {})
+    return LeaseSeen(str(item.get("owner", "")), item.get("fence", 0), item.get("beat", 0))
 
 
 def guards_caught() -> tuple[int, int]:
@@ -129,14 +112,23 @@ def soak(seconds: float, seed: int, folder: Path, per_s: float = 200.0) -> dict[
             f"ws://127.0.0.1:{port}",
         ]
 
+        table = SqliteTable(str(folder / "state.sqlite"))
+        taking_over = TakeOvers(partial(lease_seen, table))
+
         def start() -> subprocess.Popen[bytes]:
-            return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=(folder / "errors").open("ab"))
+            process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=(folder / "errors").open("ab"))
+            taking_over.awake(process.pid)
+            return process
+
+        def wake(process: subprocess.Popen[bytes]) -> None:
+            if process.poll() is None:
+                os.kill(process.pid, signal.SIGCONT)
+                taking_over.awake(process.pid)
 
         running = [start(), start()]
         progress = Progress("soak")
         lateness: list[float] = []
         seen: set[tuple[str, int]] = set()
-        table = SqliteTable(str(folder / "state.sqlite"))
 
         def look(began_ms: int) -> None:
             now_ms = clock.now_ms()
@@ -148,7 +140,6 @@ def soak(seconds: float, seed: int, folder: Path, per_s: float = 200.0) -> dict[
                         if row["end_ms"] > began_ms + 10_000:
                             lateness.append((now_ms - row["end_ms"]) / 1000)
 
-        taking_over = TakeOvers(table)
         began, began_ms, live_ms, next_s = time.monotonic(), clock.now_ms(), 0, 0.0
         while (elapsed := time.monotonic() - began) < seconds:
             time.sleep(0.05)
@@ -163,18 +154,15 @@ def soak(seconds: float, seed: int, folder: Path, per_s: float = 200.0) -> dict[
             next_s = elapsed + rng.uniform(1.0, 2.5)
             victim, what = rng.randrange(2), rng.choice(("kills", "pauses", "cuts"))
             faults[what] += 1
-            if what != "cuts":
-                taking_over.struck(running[victim].pid)
             if what == "kills":
                 running[victim].kill()
                 running[victim].wait()
+                taking_over.struck(running[victim].pid)
                 running[victim] = start()
             elif what == "pauses":
                 os.kill(running[victim].pid, signal.SIGSTOP)
-                paused = running[victim]
-                threading.Timer(
-                    LEASE_S * 1.5, lambda p=paused: p.poll() is None and os.kill(p.pid, signal.SIGCONT)
-                ).start()
+                taking_over.struck(running[victim].pid)
+                threading.Timer(LEASE_S * 1.5, wake, (running[victim],)).start()
             else:
                 proxy.cut_after = rng.randrange(1, 2000)
         time.sleep(LEASE_S * 2)
@@ -193,6 +181,8 @@ def soak(seconds: float, seed: int, folder: Path, per_s: float = 200.0) -> dict[
         "take-overs": len(taking_over.took_s),
         "take-over p50 s": round(statistics.median(taking_over.took_s), 2) if taking_over.took_s else None,
         "take-over max s": round(max(taking_over.took_s), 2) if taking_over.took_s else None,
+        "unowned max s": round(max(taking_over.unowned_s), 2) if taking_over.unowned_s else None,
+        "owners back in time": taking_over.returned,
         "lateness p50 s": round(statistics.median(lateness), 2) if lateness else None,
         "lateness p99 s": round(sorted(lateness)[len(lateness) * 99 // 100], 2) if lateness else None,
         "lateness max s": round(max(lateness), 2) if lateness else None,

@@ -11,7 +11,7 @@ import io
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing, suppress
 from pathlib import Path
 from typing import IO, Any
@@ -45,11 +45,16 @@ def handles(path: Path) -> Iterator[IO[bytes]]:
         yield handle
 
 
-def text_blocks(path: Path) -> Iterator[bytes]:
-    """Yield whole lines in blocks of about half a megabyte; the last line of a file gets an end if it has none."""
+def text_blocks(path: Path, told: Callable[[int], object] | None = None) -> Iterator[bytes]:
+    """Yield whole lines in blocks of about half a megabyte; the last line of a file gets an end if it has none.
+
+    `told` hears how many bytes of the file, packed as it lies there, have been read so far.
+    """
     for handle in handles(path):
         rest = b""
         while chunk := handle.read(BLOCK):
+            if told is not None:
+                told(_position(handle))
             rest += chunk
             cut = rest.rfind(b"\n") + 1
             if cut:
@@ -57,6 +62,14 @@ def text_blocks(path: Path) -> Iterator[bytes]:
                 yield text
         if rest:
             yield rest + b"\n"
+
+
+def _position(handle: Any) -> int:
+    raw = getattr(handle, "raw", None)
+    if isinstance(raw, _Inflated):
+        return raw.position
+    packed = getattr(handle, "fileobj", None)  # a gzip file's own
+    return int((handle if packed is None else packed).tell())
 
 
 def _member(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> IO[bytes]:
@@ -79,6 +92,10 @@ class _Inflated(io.RawIOBase):
         self._file.seek(name + extra, io.SEEK_CUR)
         self._left, self._size, self._sum = info.compress_size, 0, 0
         self._inflate = _deflate.decompressobj(-15)
+
+    @property
+    def position(self) -> int:
+        return self._file.tell()
 
     def readable(self) -> bool:
         return True

@@ -73,14 +73,19 @@ class Replay:
         since_ms: int | None = None,
         until_ms: int | None = None,
         told_from_ms: int | None = None,
+        read: Callable[[int], object] | None = None,
     ) -> None:
-        """`told_from_ms`: before it the detectors only learn, and nothing is told, judged or counted."""
+        """`told_from_ms`: before it the detectors only learn, and nothing is told, judged or counted.
+
+        `read` hears how many bytes of an archive of trades have been read.
+        """
         self._settings = settings
         self._wanted = detectors or frozenset(Detector)
         self._asked = detectors or frozenset()
         self._since_ms = since_ms
         self._until_ms = until_ms
         self._told_from_ms = -(1 << 62) if told_from_ms is None else told_from_ms
+        self._read = read
         self._policy = ReplayPolicy(settings)
         self.summary = Summary()
 
@@ -103,7 +108,7 @@ class Replay:
     # --- trades and frames ------------------------------------------------------------------------------------
     def _stream(self, recording: Recording) -> Iterator[Found]:
         walk = TradeWalk(self._settings, recording, self._wanted, self.summary, asked=self._asked)
-        walk.told_from_ms = self._told_from_ms
+        walk.told_from_ms, walk.read = self._told_from_ms, self._read
         for found in walk.run(self._since_ms, self._until_ms):
             yield from self._judge(found)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -12,7 +12,7 @@ from local.inflating import DAMAGED, text_blocks
 from local.recording_rows import Row
 from local.recordings import Frame, Recording, RecordingKind, Rejected, is_header, read, reads_in_blocks, row_parser
 from local.replay_results import Found, Summary
-from shared.detection.forest import fit_forest
+from shared.detection.forest_fit import fit_forest
 from shared.detection.order_book import OrderBookRule, read_order_book
 from shared.detection.reading import Detector
 from shared.exchange.binance.events import BookSnapshot, DepthDiff, DepthGap, Ignored, Malformed, Repeat, SetAside
@@ -47,15 +47,11 @@ class TradeWalk:
         self._windows: Counter[str] = Counter()
         self._book_rules: dict[str, OrderBookRule] = {}
         self._parser = StreamParser(recording.market)
-        self._by_rows = (
-            load_native() is not None
-            and reads_in_blocks(recording)
-            and not self._settings.pump.enabled  # it wants every trade by itself
-            and bool(wanted & TRADE_DETECTORS)
-        )
+        self._by_rows = load_native() is not None and reads_in_blocks(recording) and bool(wanted & TRADE_DETECTORS)
         self._trade_index = -1
         self._book_index = -1
         self.told_from_ms = -(1 << 62)
+        self.read: Callable[[int], object] | None = None  # hears of the bytes read
 
     def run(self, since_ms: int | None, until_ms: int | None) -> Iterator[Found]:
         if self._by_rows:
@@ -88,7 +84,7 @@ class TradeWalk:
         rows: ArchiveRows | None = None
         index = 0
         try:
-            for text in text_blocks(self._recording.path):
+            for text in text_blocks(self._recording.path, self.read):
                 at = 0
                 while at < len(text):
                     if rows is None and symbol in self._sessions:

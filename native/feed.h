@@ -4,8 +4,15 @@
 #define TAPEWATCH_FEED_H
 
 #include "batch.h"
+#include <math.h>
 #include <stdint.h>
 #include <string.h>
+
+/* The open chunk of the pump rule and its newest buying order, as in shared/detection/pump.py; `on` 0: no such rule. */
+typedef struct {
+    int64_t on, trades, buyers, sweeps, most_fills, last_buy_ms, fills;
+    double high, close, buy, sell, largest, eaten, first_price, order;
+} Chunk;
 
 typedef struct {
     int64_t next_id, lo, hi, longest, last_ms, seen; /* lo <= T < hi: inside the newest window, closing none */
@@ -13,6 +20,7 @@ typedef struct {
     double base, sum, squares, last_price;
     int64_t size, at, laps, total, times_quantity, times_sum; /* size 0: no spike rule */
     int64_t *ring;
+    Chunk chunk;
     uint8_t symbol_length;
     char symbol[64];
 } Row;
@@ -94,6 +102,35 @@ static inline Row *row_of(Feed *self, Py_ssize_t number) {
 /* What becomes of a trade in its turn. BEYOND: only its time lies outside the open window. */
 enum { LEFT, TAKEN, FIRED, BEYOND };
 
+/* What PumpDetector.add does. */
+static inline void add_to_chunk(Chunk *chunk, const Parsed *trade) {
+    double price = trade->price, notional = price * trade->quantity;
+    chunk->close = price;
+    if (price > chunk->high) chunk->high = price;
+    chunk->trades++;
+    if (trade->maker) {
+        chunk->sell += notional;
+        return;
+    }
+    chunk->buy += notional;
+    if (trade->event_ms != chunk->last_buy_ms) {
+        chunk->last_buy_ms = trade->event_ms;
+        chunk->fills = 1;
+        chunk->order = notional;
+        chunk->first_price = price;
+        chunk->buyers++;
+    } else {
+        chunk->order += notional;
+        if (++chunk->fills == 2) chunk->sweeps++;
+        if (price > chunk->first_price) {
+            chunk->eaten += log(price) - log(chunk->first_price);
+            chunk->first_price = price;
+        }
+    }
+    if (chunk->fills > chunk->most_fills) chunk->most_fills = chunk->fills;
+    if (chunk->order > chunk->largest) chunk->largest = chunk->order;
+}
+
 /* Take a trade that was read, if it is the next one and inside the open window; FIRED: `before` is the sum of the
    quantities before it, and the spike rule calls it a spike. */
 ALWAYS_INLINE int absorb(Row *row, const Parsed *trade, int64_t *newest_ms, int64_t *before) {
@@ -117,6 +154,7 @@ ALWAYS_INLINE int absorb(Row *row, const Parsed *trade, int64_t *newest_ms, int6
     row->squares += away * away;
     row->last_price = trade->price;
     row->window_last_ms = trade->event_ms;
+    if (row->chunk.on) add_to_chunk(&row->chunk, trade);
     if (!row->size) return TAKEN;
     *before = row->total;
     row->total = total;

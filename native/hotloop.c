@@ -1,4 +1,4 @@
-/* The batch loop in C: parse, ids, windows and the spike rule of straightforward trades; see streamer/hotpath.py.
+/* The batch loop in C: parse, ids, windows, chunks and the spike rule of straightforward trades; see streamer/hotpath.py.
 
    Nothing is decided here that Python would not decide the same: a message in any other form than the exchange's own,
    a number of more than 15 digits, an id that is not the next, a time outside the symbol's open window, and the loop
@@ -176,6 +176,7 @@ static PyObject *Feed_put(Feed *self, PyObject *args) {
         return NULL;
     }
     new.seen = 0;
+    new.chunk.on = 0;
     new.size = row->size;
     new.ring = row->ring;
     new.symbol_length = row->symbol_length;
@@ -194,6 +195,32 @@ static PyObject *Feed_get(Feed *self, PyObject *arg) {
                          (long long)row->count, (long long)row->units, (long long)row->window_last_ms, row->sum,
                          row->squares, row->last_price, (long long)row->at, (long long)row->laps,
                          (long long)row->total);
+}
+
+/* put_chunk(row, trades, buyers, sweeps, most_fills, last_buy_ms, fills, high, close, buy, sell, largest, eaten,
+             first_price, order): let the trades that follow count for this chunk too, until the next put */
+static PyObject *Feed_put_chunk(Feed *self, PyObject *args) {
+    Py_ssize_t number;
+    Chunk new = {.on = 1};
+    if (!PyArg_ParseTuple(args, "nLLLLLLdddddddd", &number, &new.trades, &new.buyers, &new.sweeps, &new.most_fills,
+                          &new.last_buy_ms, &new.fills, &new.high, &new.close, &new.buy, &new.sell, &new.largest,
+                          &new.eaten, &new.first_price, &new.order))
+        return NULL;
+    Row *row = row_of(self, number);
+    if (!row) return NULL;
+    row->chunk = new;
+    Py_RETURN_NONE;
+}
+
+/* chunk(row): what put_chunk took, as it is now */
+static PyObject *Feed_chunk(Feed *self, PyObject *arg) {
+    Row *row = row_of(self, PyLong_AsSsize_t(arg));
+    if (!row) return NULL;
+    const Chunk *chunk = &row->chunk;
+    return Py_BuildValue("(LLLLLLdddddddd)", (long long)chunk->trades, (long long)chunk->buyers,
+                         (long long)chunk->sweeps, (long long)chunk->most_fills, (long long)chunk->last_buy_ms,
+                         (long long)chunk->fills, chunk->high, chunk->close, chunk->buy, chunk->sell, chunk->largest,
+                         chunk->eaten, chunk->first_price, chunk->order);
 }
 
 static PyObject *Feed_seen(Feed *self, PyObject *arg) {
@@ -235,6 +262,8 @@ static PyMethodDef METHODS[] = {
     {"ring", (PyCFunction)Feed_ring, METH_O, "Return a row's ring as writable memory."},
     {"put", (PyCFunction)Feed_put, METH_VARARGS, "Open a row with this state."},
     {"get", (PyCFunction)Feed_get, METH_O, "Return a row's state and close it."},
+    {"put_chunk", (PyCFunction)Feed_put_chunk, METH_VARARGS, "Give an open row the open chunk of the pump rule."},
+    {"chunk", (PyCFunction)Feed_chunk, METH_O, "Return the open chunk of a row."},
     {"seen", (PyCFunction)Feed_seen, METH_O, "Return the trades a row has taken since it was opened."},
     {NULL, NULL, 0, NULL},
 };

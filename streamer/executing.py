@@ -70,7 +70,7 @@ class Executor:
         self._unsaved: set[str] = set()  # symbols without a stored position
         self._probed_s, self._probed = 0.0, 0
         self.worker = Worker("streamer-storage")
-        self.fitter = Fitter(self._fitted)
+        self.fitter = Fitter()
         self.filler = GapFiller(market_data, self._feed_late, self._give_up)
         self.signals: Counter[str] = Counter()
         self._fits: Counter[str] = Counter()
@@ -82,6 +82,7 @@ class Executor:
 
     def execute(self, actions: Iterable[Action], *, fit_now: bool = False) -> None:
         """Do or queue each action; `fit_now` fits on this thread."""
+        session = self._session()
         for action in actions:
             if isinstance(action, EmitSignal):
                 self.signals[action.signal.detector.value] += 1
@@ -90,9 +91,9 @@ class Executor:
                 self.gathering.add(action.verdicts, time.monotonic())
             elif isinstance(action, FitModel):
                 if fit_now:
-                    self._install(action.symbol, action.request.fit(), action.request)
+                    self._install(session, action.symbol, action.request.fit(), action.request)
                 else:
-                    self.fitter.submit(action)
+                    self.fitter.submit(action, partial(self._fitted, session))
             elif isinstance(action, FillGap):
                 # In a moment: the ids may still come by themselves.
                 self._on_loop.later(FILL_AFTER_S, partial(self._fill, action.gap))
@@ -100,6 +101,13 @@ class Executor:
                 self._reconnect(action.reason)
         if self.gathering.due(time.monotonic()):
             self._flush(self.gathering.symbols)
+
+    def begin_anew(self) -> None:
+        """Let go of what the session has asked for that ends now: its successor does all of it itself."""
+        self.worker.drop()
+        self.gathering.take()
+        self.fitter.drop()
+        self._fits.clear()
 
     def _say(self, signal: Signal) -> None:
         """Hand a signal on while the lease is surely ours; a streamer that slept leaves it to its successor."""
@@ -109,14 +117,16 @@ class Executor:
             self.left["signal"] += 1
 
     # --- models -------------------------------------------------------------------------------------------------
-    def _fitted(self, symbol: str, model: FlatForest | None, request: FitRequest) -> None:
+    def _fitted(self, session: Session, symbol: str, model: FlatForest | None, request: FitRequest) -> None:
         if model is None:
-            self._on_loop(lambda: self._session().give_up(symbol, request))
+            self._on_loop(lambda: session.give_up(symbol, request))
         else:
-            self._on_loop(lambda: self._install(symbol, model, request))
+            self._on_loop(lambda: self._install(session, symbol, model, request))
 
-    def _install(self, symbol: str, model: FlatForest, request: FitRequest) -> None:
-        self._session().install(symbol, model, request)
+    def _install(self, session: Session, symbol: str, model: FlatForest, request: FitRequest) -> None:
+        if session is not self._session():
+            return  # it ended while this was fitted, and the next one has windows and requests of its own
+        session.install(symbol, model, request)
         self._fits[symbol] += 1
         if self.gathering.every_s and self._fits[symbol] % MODEL_EVERY != 1:
             return

@@ -36,12 +36,11 @@ def load() -> None:
 
 
 class Fitter:
-    """Queues fits and tells `done` from its own thread. A newer request of a symbol replaces a waiting one."""
+    """Queues fits and tells each one's `done` from its own thread. A symbol's newer request replaces a waiting one."""
 
-    def __init__(self, done: Done) -> None:
-        self._done = done
+    def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._waiting: dict[str, FitRequest] = {}
+        self._waiting: dict[str, tuple[FitRequest, Done]] = {}
         self._stopped = False
         self._work: queue.SimpleQueue[Callable[[], object] | None] = queue.SimpleQueue()
         # A daemon: at the end of the process nobody waits for an import of seconds or a fit that is under way.
@@ -54,12 +53,12 @@ class Fitter:
         """Run `load` in the fitting thread: the library's import takes seconds and must not hit the first fit."""
         self._work.put(load)
 
-    def submit(self, action: FitModel) -> None:
+    def submit(self, action: FitModel, done: Done) -> None:
         with self._lock:
             if self._stopped:
                 return
             queued = action.symbol in self._waiting
-            self._waiting[action.symbol] = action.request
+            self._waiting[action.symbol] = (action.request, done)
         if not queued:
             self._work.put(partial(self._run, action.symbol))
 
@@ -67,6 +66,11 @@ class Fitter:
     def pending(self) -> int:
         with self._lock:
             return len(self._waiting)
+
+    def drop(self) -> None:
+        """Let go of what waits: who asked for it has ended. A running fit still tells its `done`."""
+        with self._lock:
+            self._waiting.clear()
 
     def stop(self) -> None:
         """Drop what waits; a running fit ends by itself and is dropped too. Returns at once."""
@@ -82,9 +86,10 @@ class Fitter:
 
     def _run(self, symbol: str) -> None:
         with self._lock:
-            request = self._waiting.pop(symbol, None)
-        if request is None:
+            waiting = self._waiting.pop(symbol, None)
+        if waiting is None:
             return
+        request, done = waiting
         model: FlatForest | None = None
         try:
             model = request.fit()
@@ -93,4 +98,4 @@ class Fitter:
             self.failed += 1
             logger.exception("fit_failed", extra={"symbol": symbol})
         if not self._stopped:
-            self._done(symbol, model, request)
+            done(symbol, model, request)

@@ -18,6 +18,8 @@ class State(StrEnum):
     """No connection; the reason says why."""
     STANDBY = "standby"
     """Another streamer holds the lease; this one takes over when it dies."""
+    IDLE = "idle"
+    """No symbol falls to this shard: it carries nothing until one does."""
     STOPPED = "stopped"
 
 
@@ -28,7 +30,7 @@ class Health:
 
     @property
     def good(self) -> bool:
-        return self.state in (State.LIVE, State.QUIET, State.STARTING, State.STANDBY)
+        return self.state in (State.LIVE, State.QUIET, State.STARTING, State.STANDBY, State.IDLE)
 
 
 def judge(
@@ -40,14 +42,17 @@ def judge(
     errors: tuple[str, ...],
     quiet: tuple[str, ...],
     standby: bool = False,
+    idle: bool = False,
     deaf: bool = False,
 ) -> Health:
-    """Judge a streamer. `errors` are the connections' reasons, `quiet` the streams without recent trades; `deaf`: the
-    exchange has trades that the connections do not bring."""
+    """Judge a streamer. `errors` are the connections' reasons, `quiet` the streams without recent trades; `idle`:
+    there is no symbol to stream; `deaf`: the exchange has trades that the connections do not bring."""
     if not running:
         return Health(State.STOPPED)
     if standby:
         return Health(State.STANDBY, "another streamer holds the lease")
+    if idle:
+        return Health(State.IDLE, "no symbol falls to this shard")
     if not connected:
         return Health(State.BROKEN if errors or messages else State.STARTING, "; ".join(errors) or "not connected")
     if warming or not messages:

@@ -2,7 +2,8 @@
 
 A streamer that is alive but hears nothing for five minutes is not healthy; a quiet market is given fifteen. One that
 starts is given half an hour, for the models of hundreds of symbols on a quarter of a processor. A standby hears nothing
-at all: it is healthy while it moves, or a new task would be killed before the old one is told to stop.
+at all: it is healthy while it moves, or a new task would be killed before the old one is told to stop. So is an idle
+shard, to which no symbol falls.
 """
 
 import json
@@ -21,7 +22,7 @@ def verdict(body: dict[str, float], now_s: float) -> str | None:
     if now_s - body["written_s"] > HUNG_S:
         return f"the streamer has not moved for {now_s - body['written_s']:.0f} s"
     silent_s, state = now_s - body["moved_s"], str(body["state"])
-    limit_s = {"standby": silent_s, "starting": STARTING_S, "quiet": QUIET_S}.get(state, SILENT_S)
+    limit_s = {"standby": silent_s, "idle": silent_s, "starting": STARTING_S, "quiet": QUIET_S}.get(state, SILENT_S)
     if silent_s > limit_s:
         return f"no trade for {silent_s:.0f} s ({body['state']})"
     return None

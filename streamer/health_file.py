@@ -16,7 +16,8 @@ DEFAULT = "/tmp/tapewatch-health.json"  # noqa: S108 - the only place that a con
 class HealthFile:
     """Called with the service's status about once a second; writes when it was called and when trades last came.
 
-    A standby hears none, so its waiting for them begins only when it takes over. `now_s` is epoch seconds.
+    A standby and an idle shard hear none: their waiting for them begins when they take over or get a symbol. `now_s` is
+    epoch seconds.
     """
 
     def __init__(self, path: str | None = None, *, now_s: Callable[[], float] = time.time) -> None:
@@ -27,7 +28,7 @@ class HealthFile:
 
     def __call__(self, status: dict[str, Any]) -> None:
         now_s = self._now_s()
-        if status.get("trades") != self._trades or status.get("state") == "standby":
+        if status.get("trades") != self._trades or status.get("state") in ("standby", "idle"):
             self._trades, self._moved_s = int(status.get("trades") or 0), now_s
         body: dict[str, Any] = {"written_s": now_s, "moved_s": self._moved_s}
         body |= {name: status.get(name) for name in ("state", "loop")}

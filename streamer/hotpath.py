@@ -9,6 +9,7 @@ message; a property test holds the two together.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from math import inf
 from re import compile as pattern
 from typing import TYPE_CHECKING, Any
 
@@ -78,6 +79,13 @@ def take(session: Session, batch: Sequence[bytes], recv_ms: int, actions: list[A
                 window.last_price = price
                 window.last_ms = event_ms
                 window.last_id = trade_id
+                pump = state.pump
+                if pump is not None:
+                    notional = price * quantity
+                    if notional < inf:
+                        pump.add(pump._now, price, notional, not msg.m, event_ms)  # type: ignore[arg-type]
+                    else:
+                        pump.refused += 1
                 spike = state.spike
                 if spike is None:
                     continue

@@ -98,7 +98,7 @@ def build() -> str | None:
             made = Path(folder) / _LIBRARY.name
             # No contraction: a fused multiply-add would round once where Python rounds twice.
             command = [*compiler, "-O2", "-ffp-contract=off", "-fPIC", "-shared", "-Wall", f'-DSOURCES="{sources}"']
-            command += [f"-I{headers}", *map(str, sorted(_FOLDER.glob("*.c")))]
+            command += [f"-I{headers}", *map(str, sorted(_FOLDER.glob("*.c"))), "-lm"]
             if sys.platform == "darwin":
                 command += ["-undefined", "dynamic_lookup"]
             done = subprocess.run([*command, "-o", str(made)], capture_output=True, text=True, check=False)  # noqa: S603

@@ -19,6 +19,7 @@ from shared.storage.table import Table
 
 logger = logging.getLogger(__name__)
 
+RELEASE_S = 1.0  # a storage that answers has done it long before
 _POLL_S = 0.4  # twice this may pass between an owner's death and the end of its lease
 
 
@@ -31,7 +32,7 @@ class Ownership:
     """Acquires, renews and releases the lease. Thread-safe.
 
     The lock is held while the table is written, for as long as storage takes; what is asked on the event loop (`lease`,
-    `fresh`, `keep`) never waits for it.
+    `fresh`, `keep`) never waits for it, and `release` for a moment only.
 
     `lost` is called once, on the renewing thread, when another owner has taken over.
     """
@@ -56,6 +57,8 @@ class Ownership:
         self.acquired_s: float | None = None
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
+        self._released = False  # from the moment it is asked for: a renewal may still be under way
+        self._releasing: threading.Thread | None = None
         self.waited_s = 0.0  # how long the last acquisition took
 
     def acquire(self, stopped: Callable[[], bool], wait: Callable[[float], object]) -> bool:
@@ -73,8 +76,11 @@ class Ownership:
                 lease = None
             if lease is not None:
                 with self._lock:
-                    self._lease = lease
+                    self._lease, self._released = lease, False
                     self.renewed_s = self.acquired_s = self._now_s()
+                if stopped():  # while storage was answering: nobody will use it
+                    self.release()
+                    return False
                 self.waited_s = self._now_s() - began_s
                 logger.info("lease_acquired", extra={"lease": self._name, "fence": lease.fence})
                 return True
@@ -96,7 +102,9 @@ class Ownership:
         self._thread.start()
 
     def confirm(self) -> bool:
-        """Renew the lease now; False when it is another's. A storage that does not answer proves nothing."""
+        """Renew the lease now; False when it is not ours. A storage that does not answer proves nothing."""
+        if self._released:
+            return False
         with self._lock:
             if self._lease is None:
                 return False
@@ -104,24 +112,36 @@ class Ownership:
                 renewed = self._leases.renew(self._lease)
             except TapewatchError as exc:
                 logger.warning("lease_not_renewed", extra={"reason": str(exc)})
-                return True
+                return not self._released
             self._lease = renewed
             self.renewed_s = self._now_s()
-            return renewed is not None
+            return renewed is not None and not self._released
 
     @property
     def fresh(self) -> bool:
         """The lease was renewed so recently that nobody else can have it."""
-        return self._lease is not None and self._now_s() - self.renewed_s < self._ttl_s * 0.8
+        return self.lease is not None and self._now_s() - self.renewed_s < self._ttl_s * 0.8
 
     @property
     def lease(self) -> Lease | None:
-        return self._lease
+        return None if self._released else self._lease
 
-    def release(self) -> None:
-        """Let the next owner in at once; nothing happens when the lease is not ours."""
+    def release(self, within_s: float = RELEASE_S) -> None:
+        """Let the next owner in at once; nothing happens when the lease is not ours.
+
+        It is no longer ours when this returns. What storage has not answered `within_s` is left to a thread that nobody
+        waits for: the table is told as soon as it answers, or the lease runs out.
+        """
         self._stop.set()
-        with self._lock:
+        self._released = True
+        self._releasing = releasing = threading.Thread(target=self._release, name="streamer-lease-end", daemon=True)
+        releasing.start()
+        releasing.join(within_s)
+
+    def _release(self) -> None:
+        with self._lock:  # a renewal that is under way writes first, or it would take back what is given up here
+            if not self._released:
+                return
             lease, self._lease = self._lease, None
         if lease is not None:
             try:

@@ -174,11 +174,10 @@ class StreamerService:
             self.owning = False
             self.takeovers += 1
             logger.warning("lease_lost", extra={"reason": "another streamer has taken over"})
-            self.executor.worker.drop()
-            self.executor.gathering.take()  # its successor closes these windows itself
+            await in_daemon_thread(self._end_past)  # a page or a model may just be going in
+            self.executor.begin_anew()  # from here on nothing is awaited: no late call finds half of it
             self.lines.clear()
             self.backlog.hold()
-            await in_daemon_thread(self._end_past)  # a page may just be going in
             self.session = self._new_session()
             self.past.fed.release()
 
@@ -251,13 +250,19 @@ class StreamerService:
 
     def _prepare(self) -> None:
         """Read the stored state and compare the clocks, before the first connection."""
-        session = self.session
+        session, lost = self.session, self._lost
         self.restored, unusable = self.checkpoints.restore(session)
+        if session is not self.session:  # the lease was lost meanwhile, and this thread has outlived it
+            return
         self.executor.forget(session.symbols)
         self.executor.unsaved(session.symbols)
         if unusable:
             session.rejected["checkpoint_unusable"] += len(unusable)
-        self.executor.execute(session.due_fits(), fit_now=True)
+        for fit in session.due_fits():
+            with self.past.fed:
+                if session is not self.session or self._stopping.is_set() or (lost is not None and lost.is_set()):
+                    return  # asked of the loss itself too: whoever waits to begin anew may not get the lock in between
+                self.executor.execute((fit,), fit_now=True)
         try:
             session.set_clock_ahead(self._market_data.server_time_ms(session.market) - self._clock.now_ms())
         except ExchangeError as exc:

@@ -27,7 +27,8 @@ class SymbolState:
     wait in `waiting` (None: a poison value, whose id counts and whose content goes nowhere).
 
     `follower`, `window`, `lo` and `hi` are the batch loop's: a trade of the next id whose time lies in [lo, hi)
-    belongs to `window`, closes none and has nothing waiting before it. Whatever changes the state sets `hi` to -1.
+    belongs to `window` (and to the pump rule's open chunk), closes none and has nothing waiting before it. Whatever
+    changes the state sets `hi` to -1.
     """
 
     __slots__ = (
@@ -107,6 +108,8 @@ class SymbolState:
             self.row, self.last_id + 1, self.lo, self.hi, follower.longest, self.last_ms, window.count, window.units,
             window.last_ms, window.base, window.sum, window.squares, window.last_price, at, laps, total, quantity, sums,
         )  # fmt: skip
+        if self.pump is not None:
+            self.feed.put_chunk(self.row, *self.pump.lend())
         self.opened = True
 
     def own(self) -> None:
@@ -126,6 +129,8 @@ class SymbolState:
                 follower.newest = self.last_id
         if spike is not None:
             spike._at, spike._laps, spike._sum = at, laps, total
+        if self.pump is not None and seen:
+            self.pump.take_back(self.feed.chunk(self.row))
 
     @property
     def heard(self) -> int:
@@ -142,8 +147,7 @@ class SymbolState:
         self.lo, self.hi = 0, _NEVER
         aggregator, window = self.aggregator, self.aggregator._newest
         if (
-            self.pump is not None  # it wants every trade by itself: such a symbol takes the careful path
-            or follower is None
+            follower is None
             or window is None
             or window.last_id is None
             or self.waiting
@@ -154,7 +158,12 @@ class SymbolState:
         ):
             return
         self.follower, self.window = follower, window
-        self.lo, self.hi = window.start, min(window.end, aggregator._close_at)
+        lo, hi = window.start, min(window.end, aggregator._close_at)
+        if self.pump is not None:
+            if (chunk := self.pump.open_ms) is None:
+                return
+            lo, hi = max(lo, chunk[0]), min(hi, chunk[1])
+        self.lo, self.hi = lo, hi
 
     def catch_up(self) -> None:
         """Tell the aggregator the time that the batch loop has kept for it."""

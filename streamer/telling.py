@@ -30,6 +30,7 @@ def health(service: StreamerService) -> Health:
     return judge(
         running=service.running,
         standby=service.running and not service.owning,
+        idle=not service.session.symbols,
         warming=not service.backlog.live,
         messages=service.session.messages,
         connected=service.lines.live,
@@ -97,7 +98,8 @@ class Rate:
 class Heartbeat:
     """Writes a beat if messages came since the last one: a feed without data goes stale by itself, and says why.
 
-    Each shard has a row of its own, so that the living ones do not hide a dead one.
+    A shard to which no symbol falls waits for none, so its own moving is its sign of life. Each shard has a row of its
+    own, so that the living ones do not hide a dead one.
     """
 
     def __init__(self, table: Table, clock: Clock, worker: Worker, settings: StreamerSettings) -> None:
@@ -114,13 +116,15 @@ class Heartbeat:
         session, now_ms = service.session, self._clock.now_ms()
         messages = session.messages + service.backlog.messages
         due = now_ms - self._beat_ms >= self._every_ms
-        if not final and due and messages == self._messages:
+        alive = messages != self._messages or not session.symbols
+        if not final and due and not alive:
             self._say_why(service, now_ms)
-        if not final and (not due or messages == self._messages):
+        if not final and not (due and alive):
             return
         self._beat_ms, self._messages = now_ms, messages
         fields: dict[str, Value] = {
             "state": "stopped" if final else health(service).state.value,
+            "symbols": len(session.symbols),
             "last_event_ms": session.newest_ms,
             "lag_ms": service.lag_ms,
             "trades": session.trades,

@@ -21,6 +21,7 @@ from shared.times import iso_utc
 
 Progress = Callable[[int, int, str], None]
 _CHECKED_SHARE = 0.6
+_TELL_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +45,20 @@ def run_all(tasks: Sequence[Task], *, jobs: int, progress: Progress | None = Non
             progress(done, total, tasks[number].unit.files[0].name)
 
     order = sorted(range(len(tasks)), key=lambda number: -tasks[number].unit.size)
+
+    def reads(number: int) -> Callable[[int], None]:
+        name, last = tasks[number].unit.files[0].name, [0]
+
+        def read(position: int) -> None:  # what follows, the prices, is another tenth of the work
+            if progress is not None and position - last[0] >= _TELL_BYTES:
+                last[0] = position
+                progress(done + position * 9 // 10, total, name)
+
+        return read
+
     if jobs <= 1 or len(tasks) <= 1:
         for number in order:
-            finished(number, _work(tasks[number]))
+            finished(number, _work(tasks[number], reads(number)))
     else:
         # Spawned, not forked: a progress bar has threads of its own.
         with ProcessPoolExecutor(min(jobs, len(tasks)), multiprocessing.get_context("spawn")) as pool:
@@ -58,8 +70,8 @@ def run_all(tasks: Sequence[Task], *, jobs: int, progress: Progress | None = Non
     return [answer for answer in answers if answer is not None]
 
 
-def _work(task: Task) -> UnitResult:
-    return evaluate_unit(task.unit, task.settings, task.detectors)
+def _work(task: Task, read: Callable[[int], object] | None = None) -> UnitResult:
+    return evaluate_unit(task.unit, task.settings, task.detectors, read=read)
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from typing import Any
 
 from local.evaluation.plot import Point, scatter, strip_bars
 
-_STYLE = """
+STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5b6572;--line:#d9dee4;
 --c0:#0b62c4;--c1:#b3461c;--c2:#23734d;--c3:#7a3fb0;--c4:#8a6d00;--c5:#a3215b}
 @media(prefers-color-scheme:dark){:root{--bg:#14181d;--fg:#e6e9ed;--dim:#9aa5b1;--line:#2f3740;
@@ -58,7 +58,7 @@ def page(report: Row) -> str:
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tapewatch evaluation</title>'
         '<meta name="viewport" content="width=device-width">'
         "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
-        f"<style>{_STYLE}</style></head><body>{''.join(parts)}"
+        f"<style>{STYLE}</style></head><body>{''.join(parts)}"
         f'<script type="application/json" id="report">{embedded}</script></body></html>\n'
     )
 

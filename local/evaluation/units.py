@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path as File
 
@@ -100,11 +100,17 @@ def make_units(recordings: list[Recording], windows: list[WindowFile], told_from
 
 
 def evaluate_unit(
-    unit: Unit, settings: Settings, detectors: frozenset[Detector], *, paths: bool = True, until_ms: int | None = None
+    unit: Unit,
+    settings: Settings,
+    detectors: frozenset[Detector],
+    *,
+    paths: bool = True,
+    until_ms: int | None = None,
+    read: Callable[[int], object] | None = None,
 ) -> UnitResult:
-    """Run the detectors over one unit."""
+    """Run the detectors over one unit; `read` hears how many bytes of a long recording the detectors have seen."""
     result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, speaks=_speaks(unit))
-    signals = list(_signals(unit, settings, detectors, result, paths, until_ms))
+    signals = list(_signals(unit, settings, detectors, result, paths, until_ms, read))
     signals.sort(key=lambda signal: signal.known_ms)  # stable: the order of a live day
     policy = ReplayPolicy(settings)
     for signal in signals:
@@ -145,12 +151,15 @@ def _signals(
     result: UnitResult,
     paths: bool,
     until_ms: int | None,
+    read: Callable[[int], object] | None = None,
 ) -> Iterator[Signal]:
     if unit.windows is not None:
         if Detector.WINDOW_ANOMALY in detectors:
             yield from judge_windows(unit.windows, settings.window_anomaly, result, until_ms)
         return
     first = unit.recordings[0]
+    if not settings.pump.enabled:  # a replay switches on what is wanted by name; here nothing is but what is enabled
+        detectors = detectors - {Detector.PUMP}
     wanted, bulk = detectors, reads_in_blocks(first) and until_ms is None and load_native() is None
     if bulk and Detector.TRADE_SPIKE in detectors and settings.trade_spike.enabled:
         reader = Reader(first)
@@ -159,7 +168,7 @@ def _signals(
         result.inputs, result.rejected = reader.rows, reader.rejected
         wanted = detectors - {Detector.TRADE_SPIKE}
     if _says(wanted, first, settings):
-        replay = Replay(settings, detectors=wanted, until_ms=until_ms, told_from_ms=unit.told_from_ms)
+        replay = Replay(settings, detectors=wanted, until_ms=until_ms, told_from_ms=unit.told_from_ms, read=read)
         yield from (found.signal for found in replay.run(unit.recordings))
         result.inputs, result.rejected = replay.summary.inputs, replay.summary.rejected
         result.judged.update(replay.summary.judged)

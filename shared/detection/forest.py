@@ -1,4 +1,5 @@
-"""An Isolation Forest as plain arrays: fitted by scikit-learn, scored without it, bit-equal or within 1e-12.
+"""An Isolation Forest as plain arrays: fitted by scikit-learn (`forest_fit.py`), scored without it, bit-equal or within
+1e-12.
 
 All trees, of one model or of hundreds, are walked level by level at once. Siblings are neighbours, so a step is
 node = left[node] + (x > threshold[node]); a leaf points at itself and its threshold is infinite.
@@ -11,7 +12,6 @@ import struct
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -144,12 +144,16 @@ class ForestBank:
             raise ValueError("a bank needs at least one forest, and all of the same features")
         self._features = forests[0].features
         offsets = np.cumsum([0, *(len(forest.left) for forest in forests)])
-        self._left = np.concatenate(
-            [forest.left + np.int32(at) for forest, at in zip(forests, offsets, strict=False)]
-        ).astype(np.int32)
-        self._feature = np.concatenate([forest.feature for forest in forests])
-        self._threshold = np.concatenate([forest.threshold for forest in forests])
-        self._value = np.concatenate([forest.value for forest in forests])
+        if len(forests) == 1:  # nothing to lay side by side
+            (one,) = forests
+            self._left, self._feature, self._threshold, self._value = one.left, one.feature, one.threshold, one.value
+        else:
+            self._left = np.concatenate(
+                [forest.left + np.int32(at) for forest, at in zip(forests, offsets, strict=False)]
+            ).astype(np.int32)
+            self._feature = np.concatenate([forest.feature for forest in forests])
+            self._threshold = np.concatenate([forest.threshold for forest in forests])
+            self._value = np.concatenate([forest.value for forest in forests])
         self._mean = np.stack([forest.mean for forest in forests])
         self._scale = np.stack([forest.scale for forest in forests])
         trees = np.array([forest.trees for forest in forests])
@@ -193,63 +197,6 @@ def score_many(forests: Sequence[FlatForest], x: npt.ArrayLike) -> FloatArray:
     return np.concatenate(parts) if parts else np.empty(0)
 
 
-def fit_forest(features: npt.ArrayLike, trees: int = 100, seed: int = 42) -> FlatForest:
-    """Fit StandardScaler and IsolationForest on features (n, k) and keep only the arrays.
-
-    Raises:
-        ValueError: fewer than two rows, or a number that is not finite.
-    """
-    # Imported here: a second of import time that only a process which fits should pay.
-    from sklearn.ensemble import IsolationForest
-    from sklearn.preprocessing import StandardScaler
-
-    x = np.asarray(features, dtype=np.float64)
-    if x.ndim != 2 or len(x) < 2 or not np.isfinite(x).all():
-        raise ValueError("a forest needs at least two rows of finite features")
-    scaler = StandardScaler().fit(x)
-    model = IsolationForest(n_estimators=trees, random_state=seed).fit(scaler.transform(x))
-    return flatten(scaler.mean_, scaler.scale_, [one.tree_ for one in model.estimators_], int(model.max_samples_))
-
-
-def flatten(mean: Any, scale: Any, trees: Sequence[Any], samples: int) -> FlatForest:
-    """Lay scikit-learn's trees out level by level, all roots first, siblings side by side."""
-    offsets = np.cumsum([0, *(tree.node_count for tree in trees)])
-    pairs = list(zip(trees, offsets, strict=False))
-    children = np.concatenate([np.where(tree.children_left < 0, -1, tree.children_left + at) for tree, at in pairs])
-    right = np.concatenate([tree.children_right + at for tree, at in pairs])
-    split_feature = np.concatenate([tree.feature for tree in trees])
-    split_at = np.concatenate([tree.threshold for tree in trees])
-    leftover = _mean_path(np.concatenate([tree.n_node_samples for tree in trees]))
-    total = int(offsets[-1])
-    left = np.arange(total, dtype=np.int32)
-    feature = np.zeros(total, dtype=np.uint8)
-    threshold = np.full(total, np.inf, dtype=np.float32)
-    value = np.zeros(total)
-    level, first, depth = offsets[:-1], 0, 0
-    while len(level):
-        here = np.arange(first, first + len(level))
-        value[here] = (depth + 1) + leftover[level] - 1.0  # in scikit-learn's own order of rounding
-        inner = children[level] >= 0
-        parents, first = level[inner], first + len(level)
-        left[here[inner]] = first + 2 * np.arange(len(parents))
-        feature[here[inner]] = split_feature[parents]
-        threshold[here[inner]] = _down(split_at[parents])
-        level = np.stack([children[parents], right[parents]], axis=1).ravel()
-        depth += 1
-    return FlatForest(
-        mean=np.array(mean, dtype=np.float64),
-        scale=np.array(scale, dtype=np.float64),
-        left=left,
-        feature=feature,
-        threshold=threshold,
-        value=value,
-        trees=len(trees),
-        depth=depth - 1,
-        samples=samples,
-        denominator=len(trees) * float(_mean_path(np.array([samples]))[0]),
-    )
-
-
 def _standardized(x: FloatArray, mean: FloatArray, scale: FloatArray) -> npt.NDArray[np.float32]:
     with np.errstate(over="ignore"):
         return np.clip((x - mean) / scale, -_FLOAT32_MAX, _FLOAT32_MAX).astype(np.float32)
@@ -274,19 +221,3 @@ def _walk(
 def _score_of(depths: FloatArray, denominator: FloatArray) -> FloatArray:
     share = np.divide(depths, denominator, out=np.ones_like(depths), where=denominator != 0)
     return np.asarray(-(2.0**-share), dtype=np.float64)
-
-
-def _mean_path(samples: npt.NDArray[Any]) -> FloatArray:
-    """Return the mean path of an unsuccessful search among n samples. Source: Liu, Ting and Zhou (2008), eq. 1."""
-    n = samples.astype(np.float64)
-    path = np.zeros(len(n))
-    path[n == 2] = 1.0
-    many = n > 2
-    path[many] = 2.0 * (np.log(n[many] - 1.0) + np.euler_gamma) - 2.0 * (n[many] - 1.0) / n[many]
-    return path
-
-
-def _down(exact: FloatArray) -> npt.NDArray[np.float32]:
-    """Round to the largest float32 that is not above."""
-    near = exact.astype(np.float32)
-    return np.where(near.astype(np.float64) > exact, np.nextafter(near, np.float32(-np.inf)), near).astype(np.float32)

@@ -88,35 +88,65 @@ class PumpDetector:
         if chunk is None or index > chunk.index:
             reading = self._close()
             chunk = self._now = Chunk(index, trade.price, trade.price, trade.price)
-        chunk.close = trade.price
-        if trade.price > chunk.high:
-            chunk.high = trade.price
-        chunk.trades += 1
-        if trade.side is Side.BUY:
-            self._bought(chunk, trade, notional)
-        else:
-            chunk.sell += notional
+        self.add(chunk, trade.price, notional, trade.side is Side.BUY, trade.event_ms)
         return reading
 
-    def _bought(self, chunk: Chunk, trade: Trade, notional: float) -> None:
+    def add(self, chunk: Chunk, price: float, notional: float, buying: bool, event_ms: int) -> None:
+        """Take a trade that lies in the open chunk and is known to be sound: the part of `step` for nearly all trades.
+
+        The streamer's batch loop calls it, and its C form does the same (`native/feed.h`).
+        """
+        chunk.close = price
+        if price > chunk.high:
+            chunk.high = price
+        chunk.trades += 1
+        if not buying:
+            chunk.sell += notional
+            return
         chunk.buy += notional
-        if trade.event_ms != self._last_buy_ms:
-            self._last_buy_ms, self._fills, self._order = trade.event_ms, 1, notional
-            self._first_price = trade.price
+        if event_ms != self._last_buy_ms:
+            self._last_buy_ms, self._fills, self._order = event_ms, 1, notional
+            self._first_price = price
             chunk.buyers += 1
         else:
             self._fills += 1
             self._order += notional
             if self._fills == 2:
                 chunk.sweeps += 1
-            if trade.price > self._first_price:
+            if price > self._first_price:
                 # What this fill adds to the way that its order has eaten; the highest so far counts.
-                chunk.eaten += log(trade.price) - log(self._first_price)
-                self._first_price = trade.price
+                chunk.eaten += log(price) - log(self._first_price)
+                self._first_price = price
         if self._fills > chunk.most_fills:
             chunk.most_fills = self._fills
         if self._order > chunk.largest:
             chunk.largest = self._order
+
+    @property
+    def open_ms(self) -> tuple[int, int] | None:
+        """The open chunk's [start, end): a trade in it is one for `add`. None: no chunk is open."""
+        now = self._now
+        return None if now is None else (now.index * CHUNK_MS, (now.index + 1) * CHUNK_MS)
+
+    def lend(self) -> tuple[float, ...]:
+        """Return what `add` changes, for the streamer's loop in C to go on with while a chunk is open."""
+        chunk = self._now
+        if chunk is None:
+            raise ValueError("no chunk is open")
+        return (
+            chunk.trades, chunk.buyers, chunk.sweeps, chunk.most_fills, self._last_buy_ms, self._fills,
+            chunk.high, chunk.close, chunk.buy, chunk.sell, chunk.largest, chunk.eaten, self._first_price, self._order,
+        )  # fmt: skip
+
+    def take_back(self, lent: tuple[Any, ...]) -> None:
+        """Go on with what that loop made of it."""
+        chunk = self._now
+        if chunk is None:
+            raise ValueError("no chunk is open")
+        (
+            chunk.trades, chunk.buyers, chunk.sweeps, chunk.most_fills, self._last_buy_ms, self._fills,
+            chunk.high, chunk.close, chunk.buy, chunk.sell, chunk.largest, chunk.eaten, self._first_price, self._order,
+        ) = lent  # fmt: skip
 
     def close(self, now_ms: int) -> PumpReading | None:
         """Judge the open chunk if it has ended by `now_ms` (exchange time), without waiting for the next trade."""

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 from math import isfinite, log
 from typing import Any
+
+from msgspec import Struct
 
 from shared.detection.calibration import TrailingRarity
 from shared.detection.reading import Detector, Signal
@@ -22,8 +23,7 @@ _TAIL, _TAIL_LEAST = 0.05, 10  # of the known spikes: what the chance of a large
 _EXACT_BELOW = 2e7  # where rounding quantity x 1e8 is exact (see model.units)
 
 
-@dataclass(frozen=True, slots=True)
-class TradeSpikeReading:
+class TradeSpikeReading(Struct, frozen=True):
     """A trade that fired. `mean` is that of the window, in base units; `ratio` = volume / mean.
 
     `rarity` is the share of this symbol's earlier spike ratios that were at least this large; None for the first.

@@ -11,7 +11,8 @@ from typing import Any, Literal
 import numpy as np
 
 from shared.detection.calibration import PacedQuantile
-from shared.detection.forest import FlatForest, FloatArray, fit_forest
+from shared.detection.forest import FlatForest, FloatArray
+from shared.detection.forest_fit import fit_forest
 from shared.detection.reading import Detector, Signal, Status
 from shared.detection.records import Record
 from shared.market.model import Market, Window
@@ -67,7 +68,7 @@ class FitRequest:
     seed: int
 
     def fit(self) -> FlatForest:
-        """Fit the model; about 0.1 s, meant for another thread or process."""
+        """Fit the model; some hundredths of a second, meant for another thread or process."""
         return fit_forest(self.features, self.trees, self.seed)
 
 

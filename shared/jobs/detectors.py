@@ -10,7 +10,7 @@ from shared.detection.reading import Detector
 from shared.jobs.deps import Dependencies
 from shared.jobs.pool import REFUSALS
 from shared.storage.blindness import Blindness, BlindnessRepository
-from shared.storage.heartbeats import streamer_names
+from shared.storage.heartbeats import is_idle, streamer_names
 
 _FEED_LIMIT_S = 10.0  # a heartbeat older than this, or twice its interval, is a feed without data
 _JOBS = {
@@ -25,7 +25,7 @@ Row = dict[str, Any]
 
 
 def feed_state(deps: Dependencies, components: Mapping[str, Row], now_ms: int) -> Row:
-    """Return the trade stream's state: `live`, `starting`, `quiet`, `broken`, `silent` or `off`, and why.
+    """Return the trade stream's state: `live`, `starting`, `quiet`, `broken`, `silent`, `idle` or `off`, and why.
 
     On one machine the streamer is asked itself (`deps.live`); elsewhere its last heartbeat tells.
     """
@@ -46,6 +46,9 @@ def feed_state(deps: Dependencies, components: Mapping[str, Row], now_ms: int) -
     unseen = [name for name in names if name not in beats]
     if unseen:
         return _feed("starting", f"{', '.join(unseen)} has not shown itself yet", fields, now_ms)
+    carrying = [beat for beat in beats.values() if not is_idle(beat.get("fields", {}))]
+    if carrying:  # what an idle shard has to tell hides nothing of the others
+        fields = max(carrying, key=lambda beat: float(beat["age_s"])).get("fields", {})
     return _feed(str(fields.get("state", "live")), str(fields.get("reason") or ""), fields, now_ms)
 
 
@@ -55,7 +58,7 @@ def _feed(state: str, reason: str, fields: Mapping[str, Any] | None = None, now_
     known = isinstance(event_ms, int) and event_ms > 0
     return {
         "state": state,
-        "good": state in ("live", "starting", "off"),
+        "good": state in ("live", "starting", "idle", "off"),
         "reason": reason,
         "last_event": iso_utc(event_ms) if known and event_ms is not None else None,
         "age_s": max(0, now_ms - event_ms) / 1000 if known and event_ms is not None else None,
@@ -120,7 +123,7 @@ def _of_job(components: Mapping[str, Row], name: str, blind: Mapping[str, Blindn
 
 
 def _of_feed(detector: Detector, feed: Row) -> Row:
-    state = {"live": "ok", "starting": "starting", "off": "off"}.get(feed["state"], "silent")
+    state = {"live": "ok", "idle": "ok", "starting": "starting", "off": "off"}.get(feed["state"], "silent")
     reason = feed["reason"]
     learning = feed.get("learning")
     if state == "ok" and detector is Detector.WINDOW_ANOMALY and isinstance(learning, Mapping) and learning:

@@ -18,7 +18,7 @@ from shared.settings import Settings
 from shared.storage.blindness import Blindness, BlindnessRepository
 from shared.storage.checkpoints import CheckpointRepository
 from shared.storage.failures import FailureRepository
-from shared.storage.heartbeats import HeartbeatRepository, is_streamer, streamer_names
+from shared.storage.heartbeats import HeartbeatRepository, is_idle, is_streamer, streamer_names
 from shared.storage.signals import SignalRepository, decode_signal, encode_signal
 from shared.storage.table import Item
 
@@ -148,8 +148,12 @@ def run(deps: Dependencies, *, scheduled_ms: int) -> WatchdogReport:
 
 
 def _data_age_s(beats: Mapping[str, Item], shards: int, now_ms: int) -> int | None:
-    """Return how long ago the slowest streamer's newest trade happened; a streamer writes no beat without data."""
-    newest = [int(str(item.get("last_event_ms") or 0)) for name, item in beats.items() if is_streamer(name)]
+    """Return how long ago the slowest streamer's newest trade happened; a streamer writes no beat without data.
+
+    One that has no symbol counts by its beats, or its death would go unseen until symbols fall to it.
+    """
+    streamers = [item for name, item in beats.items() if is_streamer(name)]
+    newest = [int(str(item.get("beat_ms" if is_idle(item) else "last_event_ms") or 0)) for item in streamers]
     return max(0, now_ms - min(newest)) // 1000 if len(newest) == shards else None
 
 

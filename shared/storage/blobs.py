@@ -7,9 +7,10 @@ still the one seen. So a reader finds the old value or the new one, whole, whate
 from __future__ import annotations
 
 import hashlib
+import logging
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -17,6 +18,10 @@ from shared.errors import StorageUnavailable
 from shared.storage.codec import normal
 from shared.storage.schema import chunk_sort, chunks_partition
 from shared.storage.table import Absent, Condition, Equals, Item, Key, Table
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 PIECE_BYTES = 350_000
 _BATCH = 10  # pieces read or written at once: some megabytes, not all of the memory
@@ -130,16 +135,37 @@ def version_of(item: Item) -> int:
     return version if isinstance(version, int) else 0
 
 
-def squeeze(value: Any) -> bytes:
-    """Return a JSON-like value as compressed MessagePack. NaN and infinity pass; int and float stay apart."""
-    return zlib.compress(msgspec.msgpack.encode(value), 1)
+def squeeze(value: Any, level: int = 1) -> bytes:
+    """Return a JSON-like value as compressed MessagePack. NaN and infinity pass; int and float stay apart.
+
+    `level` is zlib's: a higher one pays where a table charges by the kilobyte.
+    """
+    return zlib.compress(msgspec.msgpack.encode(value), level)
 
 
 def unsqueeze(data: bytes) -> Any:
     """Return the value. Raises StorageUnavailable when the bytes are damaged."""
+    return _unsqueeze(data, Any)
+
+
+def unsqueeze_row(item: Item, name: str, type_: type[T]) -> T | None:
+    """Return what a row holds packed under `name`; None, logged, where it is damaged: as good as not there.
+
+    For rows of which one may lack without harm to the others.
+    """
+    data = item.get(name)
     try:
-        return msgspec.msgpack.decode(zlib.decompress(data))
-    except (zlib.error, msgspec.DecodeError) as exc:
+        value: T = _unsqueeze(data if isinstance(data, bytes) else b"", type_)
+    except StorageUnavailable:
+        logger.warning("stored_row_damaged", extra={"pk": item.get("pk"), "sk": item.get("sk")})
+        return None
+    return value
+
+
+def _unsqueeze(data: bytes, type_: Any) -> Any:
+    try:
+        return msgspec.msgpack.decode(zlib.decompress(data), type=type_)
+    except (zlib.error, msgspec.DecodeError, UnicodeDecodeError) as exc:
         raise StorageUnavailable("a stored value is damaged") from exc
 
 

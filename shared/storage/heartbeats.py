@@ -24,6 +24,11 @@ def is_streamer(name: str) -> bool:
     return _STREAMER.fullmatch(name) is not None
 
 
+def is_idle(fields: Mapping[str, object]) -> bool:
+    """Tell from a streamer's beat that no symbol falls to its shard: it has no trades to show, and lacks none."""
+    return fields.get("symbols") == 0
+
+
 class HeartbeatRepository:
     def __init__(self, table: Table) -> None:
         self._table = table

@@ -42,16 +42,15 @@ class LeaseRepository:
         """Return the lease, or None while another owner holds it; ask again about once a second.
 
         A dead owner's lease is free once this repository has watched it unmoved for its length: at the first
-        sight of it the watch only begins. A released one is free at once. The owner itself gets its own again.
+        sight of it the watch only begins. A released one is free at once, and so is one that an earlier run under the
+        same name held: from now on that run is refused as any other would be.
         """
         item = self._table.get(lease_key(name))
         if item is None:
             return self._take(Lease(name, owner, 1, 1, ttl_ms), Absent())
         fence, beat = _number(item, "fence"), _number(item, "beat")
         same = AllOf((Equals("fence", fence), Equals("beat", beat)))
-        if item.get("owner") == owner:
-            return self._take(Lease(name, owner, fence, beat + 1, ttl_ms), same)
-        if item.get("owner") != "":
+        if item.get("owner") not in ("", owner):
             seen, since_ms = self._seen.get(name, (None, now_ms))
             if seen != item:
                 self._seen[name] = (item, now_ms)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import suppress
 
 from shared.clock import HOUR_MS, MINUTE_MS
-from shared.errors import StorageUnavailable
-from shared.storage.blobs import squeeze, unsqueeze
+from shared.storage.blobs import squeeze, unsqueeze_row
 from shared.storage.schema import time_key
 from shared.storage.table import Item, Table
 
@@ -52,8 +50,6 @@ class RatioRepository:
 
 
 def _unpack(item: Item) -> Ratios:
-    blob = item.get("ratios")
-    if item.get("v") == _VERSION and isinstance(blob, bytes):
-        with suppress(StorageUnavailable):
-            return {str(symbol): float(ratio) for symbol, ratio in unsqueeze(blob).items()}
-    return {}  # damaged, or written by a version that this one does not know: as good as not there
+    if item.get("v") != _VERSION:
+        return {}  # written by a version that this one does not know: as good as not there
+    return unsqueeze_row(item, "ratios", Ratios) or {}

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
-
+from shared.storage.blobs import squeeze, unsqueeze_row
 from shared.storage.schema import time_key, word
 from shared.storage.table import Item, Table
 
 Rows = dict[str, dict[str, Any]]
 
 _VERSION = 1
+_LEVEL = 6  # zlib's: a row is written each minute and read rarely, and DynamoDB charges by the kilobyte
+_LOOK_PAST = 5
 _MAX_BYTES = 350_000  # an item may hold 400 KB
 
 
@@ -24,7 +24,8 @@ def _pk(kind: str) -> str:
 class ReadingRepository:
     """Rows are `symbol -> JSON-ready values`; `kind` names the detector (or another minute-wise sum).
 
-    `retention_s` sets when an instant's rows may be deleted, counted from the instant itself.
+    `retention_s` sets when an instant's rows may be deleted, counted from the instant itself. A row that is damaged, or
+    that another version wrote, counts as not there: read as empty it would say that nothing had happened.
     """
 
     def __init__(self, table: Table, *, retention_s: int | None = None) -> None:
@@ -47,14 +48,19 @@ class ReadingRepository:
         if end_ms <= max(0, start_ms):
             return []
         items = self._table.query(_pk(kind), start=time_key(max(0, start_ms)), end=time_key(end_ms - 1))
-        return [(int(str(item["sk"])), _unpack(item)) for item in items]
+        found = [(int(str(item["sk"])), _unpack(item)) for item in items]
+        return [(at_ms, rows) for at_ms, rows in found if rows is not None]
 
     def latest(self, kind: str) -> tuple[int, Rows] | None:
-        items = self._table.query(_pk(kind), reverse=True, limit=1)
-        return (int(str(items[0]["sk"])), _unpack(items[0])) if items else None
+        """Return the newest instant and its rows, looking past a few that cannot be read."""
+        for most in (1, _LOOK_PAST):  # nearly always the first one will do
+            for item in self._table.query(_pk(kind), reverse=True, limit=most):
+                if (rows := _unpack(item)) is not None:
+                    return int(str(item["sk"])), rows
+        return None
 
     def _item(self, kind: str, at_ms: int, rows: Mapping[str, Mapping[str, Any]]) -> Item:
-        blob = zlib.compress(msgspec.msgpack.encode(rows), 6)
+        blob = squeeze(rows, _LEVEL)
         if len(blob) > _MAX_BYTES:
             raise ValueError(f"readings of {kind} need {len(blob)} bytes; an item may hold {_MAX_BYTES}")
         item: Item = {"pk": _pk(kind), "sk": time_key(at_ms), "v": _VERSION, "rows": blob}
@@ -63,8 +69,5 @@ class ReadingRepository:
         return item
 
 
-def _unpack(item: Item) -> Rows:
-    blob = item.get("rows")
-    if item.get("v") != _VERSION or not isinstance(blob, bytes):
-        return {}  # written by a version that this one does not know: as good as not there
-    return msgspec.msgpack.decode(zlib.decompress(blob), type=Rows)
+def _unpack(item: Item) -> Rows | None:
+    return unsqueeze_row(item, "rows", Rows) if item.get("v") == _VERSION else None

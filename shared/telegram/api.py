@@ -10,7 +10,7 @@ from typing import Any
 
 import requests
 
-from shared.exchange.binance.transport import post
+from shared.http import post
 from shared.secrets import Secret, guard_logs, redact
 
 _READ_S = 8.0  # of the whole exchange

@@ -9,8 +9,8 @@ import pytest
 
 from shared.errors import Banned, RestrictedLocation, UnknownSymbol
 from shared.exchange.binance import answers, rest_wire
-from shared.exchange.binance.transport import HttpResponse
 from shared.exchange.market_data import Funding, OpenInterest
+from shared.http import HttpResponse
 from shared.market.model import Bar, Market, Side, TradeKind
 
 pytestmark = pytest.mark.recorded

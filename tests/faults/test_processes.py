@@ -15,8 +15,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks.soak import TakeOvers
+from benchmarks.soak import lease_seen
 from benchmarks.soak_judgement import LEASE_S, SYMBOLS, gone_live, judged, market
+from benchmarks.soak_takeovers import TakeOvers
 from local.exchange import server
 from local.exchange.market import SimulatedMarket
 from local.exchange.server import LocalExchange
@@ -174,23 +175,26 @@ def test_f410_an_expiry_is_judged_by_the_own_monotonic_clock(tmp_path: Path, own
     with world(tmp_path) as here:
         first = here.start(FAKETIME=owner, **wrong)
         wait_until(lambda: here.windows() > 1, 60)
-        over = TakeOvers(here.table)
-        held = over.owner()
-        assert held[0] == str(first.pid)
+        over = TakeOvers(lambda: lease_seen(here.table))
+        held = lease_seen(here.table)
+        assert held.owner == str(first.pid)
         second = here.start(FAKETIME=standby, **wrong)
+        over.awake(second.pid)
         wait_until(lambda: here.status(first) and here.folder.joinpath("errors").exists(), 60)
         time.sleep(4 * LEASE_S)
-        assert over.owner() == held
+        now = lease_seen(here.table)
+        assert (now.owner, now.fence) == (held.owner, held.fence)
         assert second.poll() is None
-        over.struck(first.pid)
         first.kill()
+        over.struck(first.pid)
 
         def taken() -> bool:
             over.look()
             return bool(over.took_s)
 
         wait_until(taken, 30)
-        assert over.owner() == (str(second.pid), held[1] + 1)
+        now = lease_seen(here.table)
+        assert (now.owner, now.fence) == (str(second.pid), held.fence + 1)
         wait_until(here.caught_up, 60)
         card = here.end()
     figure(take_over_s=round(over.took_s[0], 2), lease_s=LEASE_S)

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.soak import soak
+from benchmarks.soak_takeovers import LeaseSeen, TakeOvers
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -17,7 +18,7 @@ MEMORY = """
 import json, sys, time
 import numpy as np
 import sklearn.ensemble, sklearn.preprocessing, boto3
-from shared.detection.forest import fit_forest
+from shared.detection.forest_fit import fit_forest
 from shared.market.model import Market, Side, Trade, TradeKind
 from shared.settings import Settings
 from streamer.actions import StoreWindows
@@ -54,6 +55,69 @@ for window in range(60):
 grown = resident[-1] - resident[20]
 print(json.dumps({"resident": resident[-1], "grown": grown, "boundary_ms": 1000 * min(boundary_s)}))
 """
+
+
+class Run:
+    """A lease and a clock in the hands of the test."""
+
+    def __init__(self) -> None:
+        self.now_s, self.lease = 0.0, LeaseSeen("1", 1, 1)
+        self.seen = TakeOvers(lambda: self.lease, lambda: self.now_s)
+        for pid in (1, 2):
+            self.seen.awake(pid)
+
+    def at(self, now_s: float) -> TakeOvers:
+        self.seen.look()
+        self.now_s = now_s
+        return self.seen
+
+    def takes(self, now_s: float, pid: int) -> None:
+        self.at(now_s)
+        self.lease = LeaseSeen(str(pid), self.lease.fence + 1, self.lease.beat + 1)
+        self.seen.look()
+
+    def renews(self, now_s: float) -> None:
+        self.at(now_s)
+        self.lease = LeaseSeen(self.lease.owner, self.lease.fence, self.lease.beat + 1)
+        self.seen.look()
+
+
+def test_a_take_over_counts_from_the_strike_while_somebody_is_awake_to_make_it() -> None:
+    run = Run()
+    run.at(10.0).struck(2)  # not the owner
+    run.at(10.0).awake(3)
+    run.at(20.0).struck(1)
+    run.at(20.0).awake(4)
+    run.at(21.0).struck(4)
+    run.takes(22.5, 3)
+    assert (run.seen.took_s, run.seen.unowned_s, run.seen.returned) == ([2.5], [2.5], 0)
+
+
+def test_a_take_over_counts_from_the_first_awakening_when_all_were_struck() -> None:
+    run = Run()
+    run.at(20.0).struck(1)
+    run.at(21.0).struck(2)
+    run.at(22.0).awake(3)
+    run.at(23.0).struck(3)  # too early to have taken anything
+    run.at(24.0).awake(4)
+    run.at(25.0).awake(2)
+    run.takes(27.0, 2)
+    assert (run.seen.took_s, run.seen.unowned_s) == ([3.0], [7.0])
+
+
+def test_an_owner_that_wakes_with_its_lease_is_no_take_over() -> None:
+    run = Run()
+    run.at(20.0).struck(1)
+    run.at(20.5).struck(2)
+    run.renews(20.6)  # it was under way
+    run.at(23.0).awake(1)
+    run.at(23.1).look()
+    assert run.seen.returned == 0
+    run.renews(23.2)
+    run.at(30.0).struck(1)
+    run.at(30.5).awake(2)
+    run.takes(32.5, 2)
+    assert (run.seen.took_s, run.seen.unowned_s, run.seen.returned) == ([2.0], [2.5], 1)
 
 
 @pytest.mark.slow

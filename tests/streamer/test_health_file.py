@@ -25,8 +25,8 @@ DAY_S = 86_400.0
 class Checked:
     """A health file on a clock of its own that moves on with each writing, and what its check said each time."""
 
-    def __init__(self, path: Path, *, standby_s: float = 0.0, starting_s: float = 0.0) -> None:
-        self._path, self.steps = path, {"standby": standby_s, "starting": starting_s}
+    def __init__(self, path: Path, *, steps: dict[str, float] | None = None) -> None:
+        self._path, self.steps = path, steps or {}  # seconds that pass at each writing, by state
         self.now_s = 1_790_000_000.0
         self.file = HealthFile(str(path), now_s=lambda: self.now_s)
         self.found: list[tuple[str, str | None]] = []
@@ -93,7 +93,7 @@ def test_f412_a_deployments_new_task_is_healthy_beside_the_old_one_and_after_it(
     """ECS tells the old task to stop only when the new one, which the lease keeps waiting, is healthy."""
     monkeypatch.setattr(service_module, "TELL_S", 0.02)
     stream, table = trades(20_000, seed=5), SqliteTable(":memory:")
-    check = Checked(tmp_path / "health.json", standby_s=SILENT_S)
+    check = Checked(tmp_path / "health.json", steps={"standby": SILENT_S})
     with ServedFeed(sending(stream, per_burst=2)) as feed:
         old, new = make(feed, table, base=settings(lease_seconds=5.0)), made(feed, table, check)
         old.run_in_thread()
@@ -117,7 +117,7 @@ def test_a_start_that_takes_long_is_healthy(tmp_path: Path, monkeypatch: pytest.
             assert go.wait(30)
             return super().server_time_ms(market)
 
-    stream, check = trades(200, seed=6), Checked(tmp_path / "health.json", starting_s=60.0)
+    stream, check = trades(200, seed=6), Checked(tmp_path / "health.json", steps={"starting": 60.0})
     with ServedFeed(sending(stream)) as feed:
         service = made(feed, SqliteTable(":memory:"), check, Slow())
         service.run_in_thread()

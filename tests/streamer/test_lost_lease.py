@@ -1,19 +1,30 @@
-"""A lease lost while the past is fetched: the thread that fetches it feeds no session but its own."""
+"""What a lease leaves behind when it is lost: fetching, fits. They serve no session but the one that began them."""
 
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
+import numpy as np
+import pytest
 from websockets.asyncio.server import ServerConnection
 
+from shared.clock import SystemClock
+from shared.detection.forest import FlatForest
+from shared.detection.window_anomaly import FEATURES, FitRequest
 from shared.exchange.binance.events import Gap
 from shared.exchange.binance.ids import IdFollower
 from shared.exchange.binance.stream import StreamParser
 from shared.market.model import Market, Trade, TradeKind
 from shared.storage.sqlite import SqliteTable
+from streamer.actions import FitModel
+from streamer.service import StreamerService
+from streamer.session import Session
 from tests.streamer.feed import Feed
-from tests.streamer.streams import settings, trades
-from tests.streamer.test_service import FakeExchange, ServedFeed, make, wait_until
+from tests.streamer.streams import settings, trades, with_urls
+from tests.streamer.test_service import FakeAlerts, FakeExchange, ServedFeed, make, wait_until
 
 
 class SlowPage(FakeExchange):
@@ -34,10 +45,11 @@ class SlowPage(FakeExchange):
     agg_trades = historical_trades
 
 
-def test_the_past_of_a_lost_lease_does_not_go_into_the_next_session() -> None:
-    async def quiet(feed: Feed, client: ServerConnection, number: int) -> None:
-        await client.wait_closed()
+async def quiet(feed: Feed, client: ServerConnection, number: int) -> None:
+    await client.wait_closed()
 
+
+def test_the_past_of_a_lost_lease_does_not_go_into_the_next_session() -> None:
     stream = trades(6000, seed=1)
     exchange = SlowPage(stream, stream[3000].trade_id or 0)
     base = settings(warmup_trades=True, warmup_hours=10_000.0)
@@ -57,6 +69,100 @@ def test_the_past_of_a_lost_lease_does_not_go_into_the_next_session() -> None:
         assert [who for who, _ in exchange.asked[asked:] if who is thread] == []
         assert (first.trades, second.trades, second.missing, second.gaps) == (known, learnt, 0, 0)
         assert second.position("BTCUSDT")[0] == stream[-1].trade_id
+        assert service.stop()
+
+
+class SlowFit(FitRequest):
+    """A fit that ends when told."""
+
+    def fit(self) -> FlatForest:
+        self.reached.set()
+        assert self.go.wait(30)
+        return super().fit()
+
+    @classmethod
+    def asked(cls, symbol: str = "BTCUSDT") -> SlowFit:
+        features = np.random.default_rng(1).random((40, len(FEATURES)))
+        made = cls(Market.SPOT, symbol, features, 40, 10, 1)
+        object.__setattr__(made, "reached", threading.Event())
+        object.__setattr__(made, "go", threading.Event())
+        return made
+
+    reached: threading.Event
+    go: threading.Event
+
+
+def lost_and_won(service: StreamerService) -> Session:
+    """Lose the lease, win it again at once (whoever took over has ended); return the session that begins."""
+    first = service.session
+    service._on_loop(service._lose)
+    wait_until(lambda: service.session is not first and service.backlog.live and service.owning)
+    return service.session
+
+
+def on_loop(service: StreamerService, call: Callable[[], Any]) -> None:
+    """Do it on the loop, behind all that waits there."""
+    done = threading.Event()
+    service._on_loop(lambda: (call(), done.set()))
+    assert done.wait(10)
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_a_fit_of_a_lost_lease_does_not_go_into_the_next_session(fails: bool) -> None:
+    running, waiting, own = SlowFit.asked(), SlowFit.asked("OTHERUSDT"), SlowFit.asked()
+    if fails:
+        object.__setattr__(running, "features", np.empty((0, 0)))
+    with ServedFeed(quiet) as feed:
+        service = make(feed, SqliteTable(":memory:"))
+        service.run_in_thread()
+        wait_until(lambda: service.backlog.live and service.owning)
+        executor, first = service.executor, service.session
+        on_loop(service, lambda: executor.execute([FitModel("BTCUSDT", running), FitModel("OTHERUSDT", waiting)]))
+        assert running.reached.wait(10)
+        second = lost_and_won(service)
+        anomaly = second.states["BTCUSDT"].anomaly
+        assert anomaly is not None
+        anomaly._asked_after = 40  # its own request is out too, and after as many windows
+        running.go.set()
+        wait_until(lambda: executor.fitter.fitted + executor.fitter.failed == 1)
+        time.sleep(0.05)
+        on_loop(service, lambda: None)
+        assert (anomaly.model, anomaly._asked_after) == (None, 40)
+        assert executor.worker.done["model"] == 0
+        assert not waiting.reached.is_set()  # nobody waits for it any more
+        own.go.set()
+        on_loop(service, lambda: executor.execute([FitModel("BTCUSDT", own)]))
+        wait_until(lambda: second.models == 1)
+        wait_until(lambda: executor.worker.done["model"] == 1)
+        assert first.models == 0
+        assert service.stop()
+
+
+def test_the_models_of_a_start_that_lost_its_lease_do_not_go_into_the_next_session() -> None:
+    """Those that were due at a restart are fitted before the first trade, on a thread that no cancelling ends."""
+    request = SlowFit.asked()
+
+    class Due(Session):
+        def due_fits(self) -> list[Any]:
+            return [FitModel("BTCUSDT", request), FitModel("BTCUSDT", SlowFit.asked())]
+
+    class Begins(StreamerService):
+        def _new_session(self) -> Session:
+            kind = Session if hasattr(self, "session") else Due
+            return kind(self.settings, self._market, self._symbols, together=True)
+
+    with ServedFeed(quiet) as feed:
+        base = with_urls(settings(), feed.url)
+        service = Begins(base, FakeExchange(), FakeAlerts(), SqliteTable(":memory:"), SystemClock())  # type: ignore[arg-type]
+        service.run_in_thread()
+        assert request.reached.wait(30)
+        first = service.session
+        service._on_loop(service._lose)
+        time.sleep(0.3)
+        request.go.set()
+        wait_until(lambda: service.session is not first and service.backlog.live and service.owning)
+        time.sleep(0.2)
+        assert service.session.models == 0
         assert service.stop()
 
 

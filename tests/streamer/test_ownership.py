@@ -76,3 +76,68 @@ def test_keeping_anew_ends_the_thread_that_kept_the_lease_before() -> None:
     assert second.is_alive()
     ownership.release()
     wait_until(lambda: not second.is_alive(), 10)
+
+
+@pytest.mark.parametrize("renewing", [True, False])
+def test_a_release_is_bounded_and_made_up_for_when_storage_answers(renewing: bool) -> None:
+    table = HangingTable()
+    ownership, renewed = owned(table), list[bool]()
+    table.hanging = True
+    if renewing:
+        threading.Thread(target=lambda: renewed.append(ownership.confirm()), daemon=True).start()
+        assert table.reached.wait(10)
+    in_time(lambda: ownership.release(0.1) or True)
+    assert ownership.lease is None
+    assert not ownership.fresh
+    assert not in_time(ownership.confirm)  # whoever asks now is not held up either
+    in_time(lambda: ownership.release(0.1) or True)
+    table.hanging = False
+    table.go.set()
+    other = Ownership(table, "streamer/spot/0of1", "you", LONG_S)
+    assert in_time(lambda: other.acquire(lambda: False, lambda seconds: None))  # freed: nothing to be waited for
+    assert ownership.lease is None
+    if renewing:
+        wait_until(lambda: renewed == [False], 10)  # it was renewed, and is given up all the same
+
+
+def test_a_release_that_comes_late_frees_nothing_of_the_next_run_under_the_same_name() -> None:
+    table = HangingTable()
+    old = owned(table)
+    table.hanging = True
+    in_time(lambda: old.release(0.0) or True)
+    assert table.reached.wait(10)
+    releasing = old._releasing
+    assert releasing is not None
+    table.hanging = False
+    new = owned(table)
+    table.go.set()
+    releasing.join(10)
+    assert new.confirm()
+
+
+def test_a_lease_that_was_released_may_be_won_again() -> None:
+    ownership = owned(SqliteTable(":memory:"))
+    ownership.release()
+    assert ownership.lease is None
+    assert ownership.acquire(lambda: False, lambda seconds: None)
+    assert ownership.fresh
+    assert ownership.confirm()
+
+
+def test_a_lease_won_after_the_stop_is_given_back() -> None:
+    table, stopped = HangingTable(), threading.Event()
+    ownership, won = Ownership(table, "streamer/spot/0of1", "me", LONG_S), list[bool]()
+    table.hanging = True
+    acquiring = threading.Thread(
+        target=lambda: won.append(ownership.acquire(stopped.is_set, stopped.wait)), daemon=True
+    )
+    acquiring.start()
+    assert table.reached.wait(10)
+    stopped.set()
+    in_time(lambda: ownership.release(0.1) or True)
+    table.hanging = False
+    table.go.set()
+    acquiring.join(10)
+    assert won == [False]
+    other = Ownership(table, "streamer/spot/0of1", "you", LONG_S)
+    assert in_time(lambda: other.acquire(lambda: False, lambda seconds: None))

@@ -13,7 +13,7 @@ from shared.clock import ManualClock
 from shared.errors import BadRequest, Blocked, ExchangeError, ExchangeUnavailable, RateLimited
 from shared.exchange.binance.events import Gap
 from shared.exchange.binance.rest import AWAY_MS, BinanceMarketData
-from shared.exchange.binance.transport import HttpResponse
+from shared.http import HttpResponse
 from shared.market.model import Market, Side, Trade, TradeKind
 from shared.settings import ExchangeSettings
 from streamer.gaps import GapFiller

@@ -23,7 +23,7 @@ from shared.detection.reading import Detector, Signal, Status
 from shared.detection.window_anomaly import FitRequest, WindowAnomalyDetector, WindowVerdict
 from shared.exchange.binance.events import Gap
 from shared.market.model import Market, Trade, TradeKind
-from shared.settings import Settings
+from shared.settings import PumpSettings, Settings
 from shared.storage.windows import window_row
 from streamer.actions import Action, EmitSignal, FillGap, FitModel, Reconnect, StoreWindows
 from streamer.native import load as load_native
@@ -44,8 +44,13 @@ def fit(request: FitRequest) -> FlatForest:
     return FITTED[key]
 
 
-def new_session() -> Session:
-    return Session(settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"))
+PUMPS = msgspec.structs.replace(
+    settings(), pump=PumpSettings(enabled=True, threshold=0.001, pause_minutes=0.1, warmup_hours=0.002)
+)
+
+
+def new_session(rules: Settings | None = None) -> Session:
+    return Session(rules or settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"))
 
 
 def take(session: Session, actions: list[Action], facts: Facts) -> None:
@@ -285,13 +290,16 @@ def packed(messages: Sequence[bytes]) -> Any:
     return gathered.take()
 
 
+@pytest.mark.parametrize("rules", [settings(), PUMPS], ids=["", "pump"])
 @pytest.mark.parametrize("native", ["", "list", "packed"])
 @hypothesis.settings(max_examples=30, suppress_health_check=[hypothesis.HealthCheck.differing_executors])
 @given(faulty_feeds(), st.lists(st.integers(1, 400), min_size=1, max_size=20))
-def test_a_batch_says_what_its_messages_say_one_by_one(native: str, messages: list[bytes], sizes: list[int]) -> None:
+def test_a_batch_says_what_its_messages_say_one_by_one(
+    native: str, rules: Settings, messages: list[bytes], sizes: list[int]
+) -> None:
     recv_ms = STREAM[-1].recv_ms
-    single = new_session()
-    together = Session(settings(), Market.SPOT, ("BTCUSDT", "ETHUSDT"), together=bool(native))
+    single = new_session(rules)
+    together = Session(rules, Market.SPOT, ("BTCUSDT", "ETHUSDT"), together=bool(native))
     if native and together.feed is None:
         pytest.skip("the native loop is not built: python -m streamer.native")
     facts: tuple[Facts, Facts] = (([], []), ([], []))

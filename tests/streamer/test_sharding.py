@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 
 import pytest
 from websockets.asyncio.server import ServerConnection
 
 from local.asking import jobs_for
 from local.world import Availability, _as_available
+from shared.clock import SystemClock
 from shared.detection.reading import Detector
 from shared.storage.heartbeats import HeartbeatRepository
 from shared.storage.sqlite import SqliteTable
+from shared.storage.table import Item
 from shared.storage.windows import WindowRepository
+from streamer import service as service_module
 from streamer.service import StreamerService
 from streamer.sharding import shard_of, share_of
 from tests.streamer.feed import Feed
-from tests.streamer.streams import frame, settings, trades
+from tests.streamer.streams import frame, settings, trades, with_urls
+from tests.streamer.test_health_file import Checked
 from tests.streamer.test_service import FAR_MS, FakeAlerts, FakeExchange, ServedFeed, make, wait_until
 
 SYMBOLS = [f"COIN{n}USDT" for n in range(500)]
@@ -151,3 +156,46 @@ def test_one_machine_has_a_single_streamer_whatever_the_shards_of_a_deployment()
     base = settings(shards=3, shard_index=2)
     for here in (jobs_for(base, SqliteTable(":memory:")).settings, _as_available(base, Availability(("BTCUSDT",)))):
         assert (here.streamer.shards, here.streamer.shard_index) == (1, 0)
+
+
+def test_a_shard_without_a_symbol_is_idle_and_healthy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service_module, "TELL_S", 0.02)
+    market, table = Market(SYMBOLS[:1], 100), SqliteTable(":memory:")
+    check = Checked(tmp_path / "health.json", steps={"starting": 60.0, "idle": 600.0})
+    with ServedFeed(market.script) as feed:
+        base = with_urls(settings(shards=2, shard_index=1), feed.url)
+        service = StreamerService(
+            base,
+            FakeExchange(),
+            FakeAlerts(),
+            table,
+            SystemClock(),
+            symbols=(),
+            progress=check,  # type: ignore[arg-type]
+        )
+        service.run_in_thread()
+        wait_until(lambda: service.status()["state"] == "idle" and check.times("idle") >= 10)
+        first = wait_for_beat(table, 0)
+        later = wait_for_beat(table, int(str(first["beat_ms"])))
+        assert (later["state"], later["symbols"], later["trades"]) == ("idle", 0, 0)
+        assert service.health().good
+        assert feed.clients == 0
+        assert service._on_loop.loop is not None  # the listing brings a symbol: it is carried like any other
+        asyncio.run_coroutine_threadsafe(service.follow(SYMBOLS[:1]), service._on_loop.loop).result(10)
+        wait_until(lambda: service.status()["trades"] == 100)
+        assert service.status()["state"] == "live"
+        assert service.stop(15)
+    assert check.wrong == []
+
+
+def wait_for_beat(table: SqliteTable, after_ms: int) -> Item:
+    """Return the shard's next beat after that one."""
+    found: list[Item] = []
+
+    def beaten() -> bool:
+        beat = HeartbeatRepository(table).all().get("streamer-1", {"beat_ms": 0})
+        found[:] = [beat]
+        return int(str(beat["beat_ms"])) > after_ms
+
+    wait_until(beaten)
+    return found[0]

@@ -16,7 +16,7 @@ from shared.alerts.digest import Digest
 from shared.alerts.model import Alert
 from shared.clock import Clock
 from shared.errors import DeliveryError
-from shared.exchange.binance.transport import post
+from shared.http import post
 from shared.secrets import Secret, guard_logs
 from shared.telegram.api import retry_after_of
 

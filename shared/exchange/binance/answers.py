@@ -16,7 +16,7 @@ from shared.errors import (
     UnknownSymbol,
 )
 from shared.exchange.binance import rest_wire, wire
-from shared.exchange.binance.transport import HttpResponse
+from shared.http import HttpResponse
 from shared.market.model import Market
 
 RETRY_AFTER_DEFAULT_S = 60

@@ -33,8 +33,9 @@ from shared.exchange.binance.endpoints import (
 )
 from shared.exchange.binance.gate import PATIENCE_S, BanStore, HostGate
 from shared.exchange.binance.limits import DEFAULT_WEIGHT_LIMIT, weight_of
-from shared.exchange.binance.transport import HttpResponse, Transport
+from shared.exchange.binance.transport import Transport
 from shared.exchange.market_data import Funding, Listing, OpenInterest
+from shared.http import HttpResponse
 from shared.market.model import Bar, Market, OrderBook, Trade
 from shared.settings import ExchangeSettings
 

@@ -11,7 +11,8 @@ from sklearn.ensemble import IsolationForest
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
-from shared.detection.forest import FlatForest, ForestBank, fit_forest, score_many
+from shared.detection.forest import FlatForest, ForestBank, score_many
+from shared.detection.forest_fit import fit_forest
 
 
 def fitted(features: np.ndarray, trees: int = 100, seed: int = 42) -> object:

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 from local.inflating import text_blocks
 from local.recordings import discover
 from local.replay_results import Summary
-from local.replay_trades import TradeWalk
+from local.replay_trades import TRADE_DETECTORS, TradeWalk
 from shared.detection.reading import Detector
-from shared.settings import Settings, TradeSpikeSettings, WindowAnomalySettings
+from shared.settings import PumpSettings, Settings, TradeSpikeSettings, WindowAnomalySettings
 from streamer import native
 from streamer.actions import StoreWindows
 
@@ -27,6 +27,10 @@ RULES = msgspec.structs.replace(
     Settings(),
     trade_spike=TradeSpikeSettings(window_trades=7, multiple=3.0),
     window_anomaly=WindowAnomalySettings(enabled=False),
+)
+# A pump soon, so that a short archive holds some.
+PUMPS = msgspec.structs.replace(
+    RULES, pump=PumpSettings(enabled=True, threshold=0.001, pause_minutes=0.1, warmup_hours=0.002)
 )
 ODD = [
     "", "   ", "id,price,qty,quote_qty,time,is_buyer_maker", "7,nan,1,1,1740787201000,true,True", "x", "1,2,3",
@@ -39,7 +43,9 @@ ODD = [
 ]  # fmt: skip
 
 
-def walked(path: Path, since_ms: int | None = None, until_ms: int | None = None) -> dict[str, Any]:
+def walked(
+    path: Path, since_ms: int | None = None, until_ms: int | None = None, rules: Settings = RULES
+) -> dict[str, Any]:
     """Return everything that a walk says: signals with their positions, windows, counts."""
     [recording] = discover([path])
     summary, windows = Summary(), []
@@ -49,7 +55,7 @@ def walked(path: Path, since_ms: int | None = None, until_ms: int | None = None)
             windows.extend(v.window for one in actions if isinstance(one, StoreWindows) for v in one.verdicts)
             return super()._execute(symbol, actions, index)
 
-    walk = Watched(RULES, recording, frozenset({Detector.TRADE_SPIKE, Detector.WINDOW_ANOMALY}), summary)
+    walk = Watched(rules, recording, TRADE_DETECTORS, summary)
     found = list(walk.run(since_ms, until_ms))
     states = [
         {**session.states[symbol].snapshot("t"), "newest_ms": session.newest_ms, "used": session.states[symbol].used}
@@ -63,11 +69,11 @@ def walked(path: Path, since_ms: int | None = None, until_ms: int | None = None)
     }
 
 
-def both(path: Path, monkeypatch: pytest.MonkeyPatch, **span: int | None) -> tuple[dict[str, Any], dict[str, Any]]:
+def both(path: Path, monkeypatch: pytest.MonkeyPatch, **how: Any) -> tuple[dict[str, Any], dict[str, Any]]:
     said = []
     for word in ("1", "0"):
         monkeypatch.setenv("TAPEWATCH_NATIVE", word)
-        said.append(walked(path, **span))
+        said.append(walked(path, **how))
     return said[0], said[1]
 
 
@@ -78,6 +84,7 @@ def archives(draw: st.DrawFn) -> tuple[str, bytes]:
     source = random.Random(draw(st.integers(0, 10**6)))
     oddness = draw(st.sampled_from([0.0, 0.02, 0.2]))
     unit = draw(st.sampled_from([1, 1000]))
+    spread = draw(st.sampled_from([1, 3000]))  # the larger one holds chunks that the pump rule judges
     lines, id_, at_us = [], source.randint(1, 10**12), START_US
     for _ in range(draw(st.integers(1, 400))):
         odd = source.random() < oddness
@@ -85,9 +92,13 @@ def archives(draw: st.DrawFn) -> tuple[str, bytes]:
             lines.append(source.choice(ODD))
             continue
         id_ += source.choice([0, 2, -1, 500]) if odd else 1
-        at_us += source.choice([-30_000_000, 10**14, 90_000_000, 0]) if odd else source.randint(0, 400_000)
+        at_us += (
+            source.choice([-30_000_000, 10**14, 90_000_000, 0])
+            if odd
+            else source.choice([0, source.randint(0, 400_000)])
+        )
         size = f"{source.lognormvariate(0, 1.5):.{source.randint(1, 8)}f}" if source.random() < 0.9 else "3"
-        price = f"{60_000 + source.random():.{source.randint(1, 8)}f}"
+        price = f"{60_000 + source.random() * spread:.{source.randint(1, 8)}f}"
         flag, best = source.choice(["true", "false", "True", "False"]), [] if futures else ["True"]
         middle = ["17", "18"] if aggregates else ["1.5"]
         lines.append(",".join([str(id_), price, size, *middle, str(at_us // unit), flag, *best]))
@@ -101,9 +112,14 @@ needs_native = pytest.mark.skipif(native.load() is None, reason="the C loop is n
 
 @needs_native
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(archives(), st.none() | st.integers(0, 200), st.none() | st.integers(0, 200))
+@given(archives(), st.none() | st.integers(0, 200), st.none() | st.integers(0, 200), st.sampled_from([RULES, PUMPS]))
 def test_rows_in_c_say_what_the_careful_path_says(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, archive: tuple[str, bytes], since: int | None, until: int | None
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    archive: tuple[str, bytes],
+    since: int | None,
+    until: int | None,
+    rules: Settings,
 ) -> None:
     kind, text = archive
     path = tmp_path / f"BTCUSDT-{kind}-2025-03.csv"
@@ -113,8 +129,27 @@ def test_rows_in_c_say_what_the_careful_path_says(
         name: None if second is None else START_US // 1000 + 1000 * second
         for name, second in (("since_ms", since), ("until_ms", until))
     }
-    quick, careful = both(path, monkeypatch, **span)
+    quick, careful = both(path, monkeypatch, rules=rules, **span)
     assert quick == careful
+
+
+@needs_native
+def test_pumps_are_among_what_both_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Orders of several fills in a millisecond, a price that runs away: what the property test must not miss."""
+    source, lines, price = random.Random(4), list[str](), 100.0
+    for n in range(4_000):
+        burst = n % 500 > 400
+        price *= 1.0006 if burst else (0.94 if n % 500 == 0 else 1.0)
+        at_ms = START_US // 1000 + n // 3 * 300 + (n % 3 if n % 2 else 0)
+        size = source.lognormvariate(3 if burst else 0, 1)
+        lines.append(f"{n},{price:.6f},{size:.5f},1,{at_ms},{source.choice(['true', 'false', 'false'])},True")
+    path = tmp_path / "XBTC-trades-2025-03.csv"
+    path.write_text("\n".join(lines) + "\n")
+    quick, careful = both(path, monkeypatch, rules=PUMPS)
+    assert quick == careful
+    pumps = [signal for signal, *_ in quick["found"] if signal.detector is Detector.PUMP]
+    assert len(pumps) > 3
+    assert any(signal.values["sweeps"] > 0 and signal.values["levels"] > 0 for signal in pumps)
 
 
 @needs_native
@@ -173,8 +208,10 @@ def test_blocks_are_the_files_lines(tmp_path: Path, form: str) -> None:
     source = random.Random(2)
     lines = [bytes(source.choices(b"0123456789,.", k=source.randint(0, 90))) for _ in range(30_000)]
     text = b"\n".join(lines)
-    blocks = list(text_blocks(packed(tmp_path, form, text)))
+    path, positions = packed(tmp_path, form, text), list[int]()
+    blocks = list(text_blocks(path, positions.append))
     assert len(blocks) > 1
+    assert 0 < positions[0] < positions[-1] <= path.stat().st_size or form == "stored.zip"
     assert all(block.endswith(b"\n") for block in blocks)
     split = text[: len(text) // 2] + b"\n" + text[len(text) // 2 :] if form == "zip" else text
     assert b"".join(blocks) == split + b"\n"

@@ -19,6 +19,7 @@ from shared.errors import ConfigurationError, UsageError
 from shared.market.model import Market
 from shared.settings import Settings
 from shared.times import DAY_MS
+from streamer import native
 
 BARS = frozenset({Detector.VOLUME_SPIKE, Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION})
 
@@ -60,6 +61,21 @@ def test_units_spread_over_processes_say_the_same(market: Path) -> None:
     assert [r.alarms for r in one] == [r.alarms for r in two]
     assert [r.files for r in one] == [r.files for r in two]
     assert sum(len(r.alarms) for r in one) > 100
+
+
+@pytest.mark.skipif(native.load() is None, reason="the C loop is not built: no compiler")
+def test_a_long_file_shows_how_far_it_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("local.evaluation.engine._TELL_BYTES", 1)
+    monkeypatch.setattr("local.inflating.BLOCK", 10_000)
+    path = write_trades(make_minutes(SPOT[:1], 0.1, 1)[0], tmp_path, 1)
+    said: list[tuple[int, int, str]] = []
+    tasks = [Task(unit, Settings(), frozenset({Detector.TRADE_SPIKE})) for unit in make_units(discover([path]), [])]
+    run_all(tasks, jobs=1, progress=lambda *words: said.append(words))
+    size = path.stat().st_size
+    assert len(said) > 5
+    assert [done for done, *_ in said] == sorted(done for done, *_ in said)
+    assert said[0][0] < size // 2
+    assert said[-1] == (size, size, path.name)
 
 
 @pytest.mark.slow

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from local.evaluation.figures import scores
-from local.evaluation.outcomes import Path, grid_path, lift
+from local.evaluation.outcomes import RESAMPLES, Path, difference, grid_path, lift, outcomes
 from local.evaluation.plot import Point, scatter, strip_bars, ticks
 from local.evaluation.truth import Matched, Protocol, match, read_labels, thin
 from shared.errors import UsageError
@@ -90,6 +90,35 @@ def test_lift_is_the_movement_after_alarms_over_the_movement_after_the_others() 
     assert nothing is not None
     assert 0.93 < nothing.lift < 1.07
     assert lift({"X": path}, {"Y": [(T, 0)]}, 5 * MINUTE_MS) is None
+
+
+def test_two_sets_of_alarms_are_compared_over_the_same_blocks() -> None:
+    rng = np.random.default_rng(2)
+    ours, our_blocks = rng.gamma(2, 1, 40), rng.integers(0, 6, 40)
+    theirs, their_blocks = rng.gamma(2, 0.7, 30), rng.integers(1, 7, 30)
+    found = difference(ours, our_blocks, theirs, their_blocks, seed=3)
+    gaps = []
+    for drawn in np.random.default_rng(3).integers(0, 7, (RESAMPLES, 7)):
+        mine = [v for block in drawn for v, b in zip(ours, our_blocks, strict=True) if b == block]
+        other = [v for block in drawn for v, b in zip(theirs, their_blocks, strict=True) if b == block]
+        if mine and other:
+            gaps.append(np.mean(mine) - np.mean(other))
+    assert found.more == pytest.approx(ours.mean() - theirs.mean())
+    assert (found.low, found.high) == pytest.approx(tuple(np.quantile(gaps, (0.025, 0.975))))
+    alike = difference(ours, our_blocks, ours, our_blocks)
+    assert (alike.more, alike.low, alike.high) == (0.0, 0.0, 0.0)
+
+
+def test_blocks_are_the_same_for_every_set_of_alarms_on_the_same_paths() -> None:
+    price = np.exp(np.cumsum(np.random.default_rng(1).normal(0, 1e-4, 3000)))
+    paths = {"X": Path(T, MINUTE_MS, price), "Y": Path(T, MINUTE_MS, price)}
+    late, both = (T + 2000 * MINUTE_MS, 0), (T + 100 * MINUTE_MS, 0)
+    first = outcomes(paths, {"Y": [late]}, 5 * MINUTE_MS)
+    second = outcomes(paths, {"X": [both, late], "Y": [both, late]}, 5 * MINUTE_MS)
+    assert first is not None
+    assert second is not None
+    assert len(set(second.blocks.tolist())) == 4
+    assert first.blocks[0] == second.blocks[3]
 
 
 def test_direction_agrees_when_the_price_goes_that_way() -> None:

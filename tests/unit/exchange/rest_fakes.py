@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from shared.clock import ManualClock
 from shared.exchange.binance.rest import BinanceMarketData
-from shared.exchange.binance.transport import HttpResponse
+from shared.http import HttpResponse
 from shared.settings import ExchangeSettings
 
 MINUTE = 60_000

@@ -4,7 +4,7 @@ import pytest
 from rest_fakes import MINUTE, START, answer, client, kline
 
 from shared.exchange.binance.paging import iter_klines
-from shared.exchange.binance.transport import HttpResponse
+from shared.http import HttpResponse
 from shared.market.model import Market
 
 

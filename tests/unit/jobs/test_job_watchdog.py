@@ -152,6 +152,27 @@ def test_the_feed_is_as_good_as_its_worst_shard(world: FakeWorld) -> None:
     assert (feed["state"], feed["reason"]) == ("silent", "no sign of life of streamer-1 for 120 s")
 
 
+def test_a_shard_without_a_symbol_is_no_trouble_until_it_dies(world: FakeWorld) -> None:
+    sharded(world, 2)
+
+    def idle(number: int, *, dead: bool = False) -> watchdog.WatchdogReport:
+        world.clock.set(START_MS + number * MINUTE_MS)
+        if not dead:
+            beat(world.deps, "streamer-1", {"state": "idle", "symbols": 0, "last_event_ms": 0})
+        return streamed(world, number, "streamer-0")
+
+    for number in range(10):
+        report = idle(number)
+        assert (report.silent, report.streamer_data_age_s, report.trouble) == ((), 0, 0)
+        feed = health(world.deps)["feed"]
+        assert (feed["state"], feed["good"]) == ("live", True)
+    for number in range(10, 15):
+        report = idle(number, dead=True)
+    assert (report.silent, report.streamer_data_age_s) == (("streamer-1",), 300)
+    assert Trouble.STREAMER_SILENT in Trouble(report.trouble or 0)
+    assert health(world.deps)["feed"]["state"] == "silent"
+
+
 def test_watches_only_what_is_switched_on() -> None:
     off = Settings.__struct_fields__
     assert "sector" in off
