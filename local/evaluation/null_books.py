@@ -31,10 +31,12 @@ QUICK_SIGMA, QUICK_S = 1.7, 1.2  # of the log of bids over asks; the time in whi
 SLOW_SIGMA, SLOW_S = 0.4, 1800.0
 
 
-def make_sides(rng: np.random.Generator, n: int, step_s: float = 60.0) -> tuple[Floats, Floats]:
+def make_sides(
+    rng: np.random.Generator, n: int, step_s: float = 60.0, slow_sigma: float = SLOW_SIGMA
+) -> tuple[Floats, Floats]:
     """Return the notionals of bids and asks of n samples, shape (n, 5) each, the best level first."""
     quick = wander(rng, n, float(np.exp(-step_s / QUICK_S)), QUICK_SIGMA)
-    lean = quick + wander(rng, n, float(np.exp(-step_s / SLOW_S)), SLOW_SIGMA)
+    lean = quick + wander(rng, n, float(np.exp(-step_s / SLOW_S)), slow_sigma)
     mean = np.array([BEST] + [DEEPER] * (LEVELS - 1))
     sigma = np.array([BEST_SIGMA] + [DEEPER_SIGMA] * (LEVELS - 1))
     own = mean + sigma * rng.standard_normal((2, n, LEVELS))

@@ -141,20 +141,12 @@ class WindowAnomalyDetector:
             flagged = self._quantile.flags(score)
         self._keep(seen)
         self._learnt += 1
-        hours = self._remember(score, flagged, window.end_ms)
         if flagged is None:
             return WindowVerdict(window, score, None, None, Status.WARMING)
-        if flagged:
+        if flagged and score is not None:
+            hours = self._record.step(-score, window.end_ms)
             return WindowVerdict(window, score, threshold, -1, Status.ANOMALY, hours)
         return WindowVerdict(window, score, threshold, 1, Status.NORMAL)
-
-    def _remember(self, score: float | None, flagged: bool | None, end_ms: int) -> float | None:
-        """Return the hours since a score as low as an anomaly's, then learn it.
-
-        The scores of the calibration are learnt too, or else the first anomalies after it would beat nothing and all
-        be records. Of the others none is as low as an anomaly's.
-        """
-        return None if score is None or flagged is False else self._record.step(-score, end_ms)
 
     def would_flag(self, window: Window) -> bool:
         """Tell whether the window would be called an anomaly if it were judged now; nothing is learnt."""
@@ -273,10 +265,8 @@ class WindowAnomalyDetector:
 
     def relearn(self, features: tuple[float, ...], score: float | None, end_ms: int | None = None) -> None:
         """Learn a window that was judged before, from its stored row: the state is as the window had left it."""
-        if score is not None:
-            flagged = self._quantile.flags(score)
-            if end_ms is not None:
-                self._remember(score, flagged, end_ms)
+        if score is not None and self._quantile.flags(score) and end_ms is not None:
+            self._record.step(-score, end_ms)
         self._keep(self._smooth(tuple(float(value) for value in features)))
         self._learnt += 1
 
