@@ -6,7 +6,7 @@ FOLDER holds windows as `tapewatch windows export` writes them (default: TAPEWAT
 of anomalies and lift beside trailing quantiles of volatility and of trade count; `choices`: other features, buffers and
 calibrations; `pacing`: what keeping the rate costs; `waking`: the rate where simulated activity doubles. Lift is the
 summed absolute return of the next five minutes over that after all other judged windows, bounds are 95 % of a bootstrap
-over blocks of six hours. Five minutes, and as many for `waking`.
+over blocks of six hours. Two minutes.
 """
 
 from __future__ import annotations

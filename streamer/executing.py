@@ -127,11 +127,17 @@ class Executor:
         if session is not self._session():
             return  # it ended while this was fitted, and the next one has windows and requests of its own
         session.install(symbol, model, request)
+        state = session.states.get(symbol)
+        if state is None or state.anomaly is None or state.anomaly.model is not model:
+            return  # a newer one stands there already, and in the table
         self._fits[symbol] += 1
         if self.gathering.every_s and self._fits[symbol] % MODEL_EVERY != 1:
             return
         self._flush((symbol,))  # a successor must not find a model of windows that it has yet to close
-        self.worker.offer(Job("model", lambda: self._checkpoints.save_model(symbol, model, request.after_n)))
+        self.keep_model(symbol, model, request.after_n)
+
+    def keep_model(self, symbol: str, model: FlatForest, after_n: int) -> None:
+        self.worker.offer(Job("model", lambda: self._checkpoints.save_model(symbol, model, after_n)))
 
     # --- holes --------------------------------------------------------------------------------------------------
     def _fill(self, gap: Gap) -> None:

@@ -20,7 +20,7 @@ MOST_IDS = 100_000  # a larger hole would eat the weight of everybody else; its 
 _WAITING = 1_000
 _PATIENCE_S = 20.0  # how long a gap is asked for when the exchange does not answer; its symbol waits as long
 _PAUSE_S = 1.0
-_REFUSED_S = 900.0  # a host that refused us is asked again after this
+REFUSED_S = 900.0  # a host that refused us is asked again after this
 
 
 class GapFiller:
@@ -54,6 +54,11 @@ class GapFiller:
     def not_served(self) -> bool:
         """No question is worth asking now."""
         return self._monotonic() < self._refused_until_s
+
+    def serves_again(self) -> None:
+        """Past trades have just been served, whatever was refused before; the client's own word still holds."""
+        if self._refused_until_s != float("inf"):
+            self._refused_until_s = float("-inf")
 
     def start(self) -> None:
         self._worker.start()
@@ -132,9 +137,9 @@ class GapFiller:
             if exc.status is None:
                 self._refused_until_s = float("inf")
             elif exc.status == 404:
-                self._refused_until_s = self._monotonic() + _REFUSED_S
+                self._refused_until_s = self._monotonic() + REFUSED_S
         elif isinstance(exc, Blocked | RestrictedLocation):
-            self._refused_until_s = self._monotonic() + _REFUSED_S
+            self._refused_until_s = self._monotonic() + REFUSED_S
 
     def _fetch(self, gap: Gap, from_id: int, limit: int) -> list[Trade]:
         if gap.kind is TradeKind.TRADE:

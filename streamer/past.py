@@ -14,8 +14,9 @@ from shared.exchange.market_data import MarketData
 from shared.market.model import Trade
 from shared.settings import Settings
 from streamer.connection import OnMessages
+from streamer.relearning import Learnt, Relearning
 from streamer.session import Session
-from streamer.warmup import PastTrades, Position, warm_up
+from streamer.warmup import NotServed, PastTrades, Position, warm_up
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +75,10 @@ class Past:
         self.fed = threading.Lock()
         self.status: dict[str, Any] = {"state": "off"}
 
-    def fetch(self, session: Session, take: Callable[[list[Trade]], None], enough: Callable[[], bool]) -> None:
+    def fetch(
+        self, session: Session, take: Callable[[list[Trade]], None], enough: Callable[[], bool]
+    ) -> NotServed | None:
         """Fetch what `session` missed or what its models need, page by page; returns when it is done or cut short."""
-        status = self.status = {"state": "running", "symbols": len(session.symbols), "done": 0, "trades": 0}
 
         def position(symbol: str) -> Position:
             return Position(*session.position(symbol))
@@ -84,8 +86,36 @@ class Past:
         def feed(symbol: str, page: list[Trade]) -> None:
             with self.fed:
                 if not self._stopping.is_set():
-                    status["trades"] += len(page)
                     take(page)
+
+        return self._fetch(session, session.symbols, position, feed, lambda symbol: None, enough)
+
+    def fetch_later(
+        self,
+        session: Session,
+        symbols: Sequence[str],
+        put: Callable[[Learnt], None],
+        enough: Callable[[], bool],
+    ) -> NotServed | None:
+        """Fetch what was refused to `session`, which is live meanwhile; `put` gets each symbol that has learnt it."""
+        left = tuple(s for s in symbols if s in session.states and not session.states[s].restored)
+        apart = Relearning(self._settings, session, put)
+        return self._fetch(session, left, apart.position, apart.take, apart.complete, enough)
+
+    def _fetch(
+        self,
+        session: Session,
+        symbols: tuple[str, ...],
+        position: Callable[[str], Position],
+        take: Callable[[str, list[Trade]], None],
+        complete: Callable[[str], None],
+        enough: Callable[[], bool],
+    ) -> NotServed | None:
+        status = self.status = {"state": "running", "symbols": len(symbols), "done": 0, "trades": 0}
+
+        def feed(symbol: str, page: list[Trade]) -> None:
+            status["trades"] += len(page)
+            take(symbol, page)
 
         def progress(symbol: str, done: int, total: int) -> None:
             status["done"] = done
@@ -94,14 +124,16 @@ class Past:
         back_ms = round(self._settings.streamer.warmup_hours * HOUR_MS)
         refused = warm_up(
             past,
-            session.symbols,
+            symbols,
             position=position,
             since_ms=self._clock.now_ms() + session.clock_ahead_ms - back_ms,
             feed=feed,
             wait=self._stopping.wait,
             progress=progress,
+            complete=complete,
         )
         status["state"] = "done" if refused is None else "not_served"
         if refused is not None:
             status["reason"] = refused.reason
-            logger.warning("past_trades_not_served", extra={"reason": refused.reason})
+            logger.warning("past_trades_not_served", extra={"reason": refused.reason, "symbols": len(refused.left)})
+        return refused

@@ -36,8 +36,10 @@ from streamer.listing import change_symbols, keep_up
 from streamer.ownership import Ownership, new_owner
 from streamer.past import Backlog, Past
 from streamer.picows_connection import PicowsConnector
+from streamer.relearning import Learnt, put_in_place, until_served
 from streamer.session import Session
 from streamer.threads import OnLoop, in_daemon_thread
+from streamer.warmup import NotServed
 from streamer.worker import Job
 
 logger = logging.getLogger(__name__)
@@ -296,14 +298,28 @@ class StreamerService:
 
     # --- messages and time --------------------------------------------------------------------------------------
     async def _learn_and_live(self) -> None:
-        """Fetch the past while the stream's messages wait, then take them in and go live."""
+        """Fetch the past while the stream's messages wait, then take them in and go live; later what was refused."""
+        session, refused = self.session, list[NotServed | None]()
+        enough = partial(self._enough, session)
         if self.settings.streamer.warmup_trades:
-            session = self.session
-            take, enough = partial(self._take_past, session), partial(self._enough, session)
-            await in_daemon_thread(partial(self.past.fetch, session, take, enough))
+            take = partial(self._take_past, session)
+            await in_daemon_thread(lambda: refused.append(self.past.fetch(session, take, enough)))
         await self.backlog.release()
         if self.settings.window_anomaly.enabled:
             self.executor.fitter.prepare(fitting.load)
+
+        def put(learnt: Learnt) -> None:
+            self._on_loop(partial(self._put_in_place, session, learnt))
+
+        async def again(left: Sequence[str]) -> NotServed | None:
+            await in_daemon_thread(lambda: refused.append(self.past.fetch_later(session, left, put, enough)))
+            return refused[-1]
+
+        await until_served(refused[-1] if refused else None, again)
+
+    def _put_in_place(self, session: Session, learnt: Learnt) -> None:
+        if session is self.session:
+            put_in_place(learnt, session, self.executor)
 
     def _take_past(self, session: Session, page: list[Trade]) -> None:
         """Let a session learn a page, unless another has begun since: the thread that fetched it outlives its lease."""

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from math import ceil
 
-from shared.errors import BadRequest, ExchangeError, RateLimited
+from shared.errors import BadRequest, Blocked, ExchangeError, RateLimited, RestrictedLocation
 from shared.exchange.market_data import MarketData
 from shared.market.model import Market, Trade, TradeKind
 
@@ -32,9 +32,14 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class NotServed:
-    """The exchange does not give past trades of this kind here; `reason` says why in its own words."""
+    """The exchange does not give past trades of this kind here; `reason` says why in its own words.
+
+    `left` are the symbols that had not got theirs; `again` says that asking later may help.
+    """
 
     reason: str
+    left: tuple[str, ...] = ()
+    again: bool = False
 
 
 class PastTrades:
@@ -136,11 +141,12 @@ def warm_up(
     feed: Callable[[str, list[Trade]], None],
     wait: Callable[[float], object],
     progress: Callable[[str, int, int], None],
+    complete: Callable[[str], None] = lambda symbol: None,
 ) -> NotServed | None:
     """Feed the past trades of every symbol, one after the other.
 
     A symbol whose fetching fails is left to learn live; when the exchange does not serve past trades at all, this
-    is found out once and said once, by the value returned.
+    is found out once and said once, by the value returned. `complete` is told each symbol whose past has come whole.
     """
     for done, symbol in enumerate(symbols):
         if past.stopped():
@@ -150,6 +156,8 @@ def warm_up(
             try:
                 for page in past.pages(symbol, position(symbol), since_ms):
                     feed(symbol, page)
+                if not past.stopped():
+                    complete(symbol)
                 break
             except RateLimited as exc:
                 if attempt == 2:
@@ -163,7 +171,9 @@ def warm_up(
                 # A 400 speaks of one symbol; a 404 or the client's own refusal of all of them.
                 one_symbol = isinstance(exc, BadRequest) and exc.status not in (None, 404)
                 if not exc.retryable and not one_symbol and exc.code not in ("unknown_symbol", "banned"):
-                    return NotServed(str(exc))
+                    # As for a gap: only the client's own word, which has no status, holds for good.
+                    again = exc.status is not None or isinstance(exc, Blocked | RestrictedLocation)
+                    return NotServed(str(exc), symbols[done:], again)
                 logger.warning("warmup_failed", extra={"symbol": symbol, "reason": str(exc)})
                 break
     progress("", len(symbols), len(symbols))

@@ -45,7 +45,7 @@ class _Pulse:
 
     def learn(self, count: int, dt: float, now_s: float) -> None:
         kept = exp(-dt / _MEMORY_S)
-        self.seen = self.seen * kept + (count - self.count)
+        self.seen = self.seen * kept + max(0, count - self.count)  # a state that took another's place counts anew
         self.observed_s = self.observed_s * kept + dt
         self.longest_s *= kept
         if count != self.count:

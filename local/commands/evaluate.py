@@ -18,6 +18,13 @@ Every detector is judged at three levels: every signal, those that pass the aler
 the whole policy lets through. --sweep tries settings: --sweep trade_spike.multiple=8,10,15 (may be repeated)."""
 
 
+_OFF_BY_DEFAULT = {
+    "pump": ("pump.enabled",),
+    "order_book_imbalance": ("order_book.enabled", "order_book.alert_enabled"),
+}
+"""What `--detector` switches on."""
+
+
 def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
     parser = commands.add_parser(
         "evaluate",
@@ -78,7 +85,7 @@ def _settings(arguments: argparse.Namespace) -> Any:
     from local.evaluation.engine import override
     from shared.settings_loader import load_settings
 
-    asked = {"pump.enabled": "true"} if "pump" in (arguments.detector or ()) else {}  # off by default
+    asked = {path: "true" for name in arguments.detector or () for path in _OFF_BY_DEFAULT.get(name, ())}
     changes = {**asked, **dict(_pair("--set", text) for text in arguments.set)}
     return override(load_settings(arguments.config).settings, changes)
 
@@ -221,6 +228,8 @@ def _show(report: dict[str, Any], name: Path) -> None:
                     f"{_number(one['delay_s_median'], 9, 1)}{_number(one['delay_s_p90'], 7, 1)}"
                     f"{_number(one['false_per_symbol_day'], 15, 3)}  {row.get('setting', '')}"
                 )
+    for name in report["switched_off"]:
+        print(f"\n{name}: no alerts, because alerts of it are switched off; `--detector {name}` judges it as if on")
     if days := report["alerts_by_day"]:
         counts = sorted(days.values())
         told = ", ".join(map(str, days.values())) if len(days) <= 31 else f"{len(days)} days"

@@ -47,6 +47,10 @@ def page(report: Row) -> str:
         f"{report['horizon_s'] // 60} minutes after it, against all other minutes of the same symbol; the bounds are "
         "95 % of a block bootstrap. At the quarters: the share of alarms at :00, :15, :30 and :45 over an equal share."
         "</p>",
+        *(
+            f"<p class=dim>{escape(name)}: no alerts, because alerts of it are switched off.</p>"
+            for name in report["switched_off"]
+        ),
         _days(report["alerts_by_day"]),
     ]
     if any(row.get("labels") for row in rows):

@@ -12,6 +12,7 @@ from local.evaluation.engine import LookAhead, Progress, Task, look_ahead, overr
 from local.evaluation.figures import alerts_by_day, figures
 from local.evaluation.truth import Protocol
 from local.evaluation.units import Unit, UnitResult
+from shared.alerts.policy import alerts_of
 from shared.detection.reading import Detector
 from shared.settings import Settings
 
@@ -66,9 +67,16 @@ def evaluate(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         "protocol": asdict(plan.protocol),
         "horizon_s": plan.horizon_ms // 1000,
         "results": rows,
+        "switched_off": _switched_off(rows, plan.variants[0][1]),
         "alerts_by_day": alerts_by_day(first),
         "look_ahead": [asdict(check) for check in _checks(plan, wanted)],
     }
+
+
+def _switched_off(rows: Sequence[dict[str, Any]], settings: Settings) -> list[str]:
+    """Return the detectors that said something, and none of whose signals may become an alert."""
+    said = {row["detector"] for row in rows if row["alarms"]}
+    return sorted(name for name in said if not alerts_of(Detector(name), settings))
 
 
 def _checks(plan: Plan, wanted: frozenset[Detector]) -> list[LookAhead]:

@@ -158,8 +158,6 @@ def _signals(
             yield from judge_windows(unit.windows, settings.window_anomaly, result, until_ms)
         return
     first = unit.recordings[0]
-    if not settings.pump.enabled:  # a replay switches on what is wanted by name; here nothing is but what is enabled
-        detectors = detectors - {Detector.PUMP}
     wanted, bulk = detectors, reads_in_blocks(first) and until_ms is None and load_native() is None
     if bulk and Detector.TRADE_SPIKE in detectors and settings.trade_spike.enabled:
         reader = Reader(first)

@@ -164,12 +164,17 @@ _ENABLED: Mapping[Detector, Callable[[Settings], bool]] = {
 }
 
 
+def alerts_of(detector: Detector, settings: Settings) -> bool:
+    """Tell whether signals of this detector may become alerts at all."""
+    return _ENABLED[detector](settings)
+
+
 def not_news(signal: Signal, rules: Rules) -> HeldReason | None:
     """Return why a signal is no news by itself (rules 1 and 2), which needs no state; None lets it on."""
     if signal.detector is Detector.SYSTEM:
         return None
     settings = rules.settings
-    if not _ENABLED[signal.detector](settings):
+    if not alerts_of(signal.detector, settings):
         return HeldReason.DISABLED
     answer = gate(signal, settings)
     return None if answer is None else HeldReason(answer)

@@ -256,7 +256,9 @@ def test_what_the_client_itself_refuses_is_not_asked_again() -> None:
     ("error", "fed", "said"),
     [
         (BadRequest("illegal", status=400), {"BUSDT"}, None),
-        (Blocked("firewall", status=403), set(), NotServed("firewall")),
+        (Blocked("firewall", status=403), set(), NotServed("firewall", ("AUSDT", "BUSDT"), again=True)),
+        (BadRequest("no such path", status=404), set(), NotServed("no such path", ("AUSDT", "BUSDT"), again=True)),
+        (BadRequest("needs an API key"), set(), NotServed("needs an API key", ("AUSDT", "BUSDT"))),
     ],
 )
 def test_one_symbol_s_bad_request_leaves_the_others_their_past(

@@ -193,6 +193,22 @@ def test_the_command_writes_json_and_a_page(market: Path, tmp_path: Path, capsys
     assert "http" not in page.replace("http-equiv", "")
 
 
+@pytest.mark.recorded
+@pytest.mark.parametrize("named", [False, True])
+def test_a_rule_that_is_off_is_judged_all_the_same(
+    named: bool, recorded_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["evaluate", str(recorded_dir / "pump/trades/SNGLSBTC_20180803T1500Z.aggtrades.jsonl.gz")]
+    words += ["--output", str(tmp_path / "e"), "--look-ahead", "none", *(["--detector", "pump"] if named else [])]
+    assert main(words) == 0
+    report = json.loads((tmp_path / "e.json").read_text())
+    counts = {row["level"]: row["alarms"] for row in report["results"] if row["detector"] == "pump"}
+    assert counts == ({"signals": 1, "news": 1, "alerts": 1} if named else {"signals": 1, "news": 0, "alerts": 0})
+    assert report["switched_off"] == ([] if named else ["pump"])
+    told = "pump: no alerts, because alerts of it are switched off"
+    assert (told in capsys.readouterr().out, told in (tmp_path / "e.html").read_text()) == (not named, not named)
+
+
 @pytest.mark.parametrize(
     "words",
     [
