@@ -97,7 +97,7 @@ def test_null_books_lean_as_recorded_ones_and_forget_it_within_a_minute() -> Non
 
 
 def test_sector_rules(tmp_path: Path) -> None:
-    days, seed, learnt_ms = 16, 5, START_MS + DAY_MS
+    days, seed, learnt_ms = 12, 6, START_MS + DAY_MS
     for minutes in make_minutes(FUTURES, days + 1, seed):
         write_bars(minutes, tmp_path, "usdm", seed)
     rules = (Detector.SECTOR_INITIATOR, Detector.SECTOR_DIFFUSION)
@@ -110,12 +110,12 @@ def test_sector_rules(tmp_path: Path) -> None:
 
 def test_moves_of_the_whole_market(tmp_path: Path) -> None:
     """Off by default, and there is no such rule for one sector; where it is on, the clock's bursts alone set it off."""
-    days, seed, learnt_ms = 4, 3, START_MS + DAY_MS
+    days, seed, learnt_ms = 3, 3, START_MS + DAY_MS
     symbols = ("BTCUSDT", *(symbol for members in SECTORS.values() for symbol in members))
     for minutes in make_minutes(futures_of(symbols), days + 1, seed):
         write_bars(minutes, tmp_path, "usdm", seed)
     rule, on = Detector.MARKET_WIDE, override(Settings(), {"sector.market_wide_share": "0.6"})
-    for silent in (Settings(), on, override(TWO_SECTORS, {"sector.market_wide_share": "null"})):
+    for silent in (on, override(TWO_SECTORS, {"sector.market_wide_share": "null"})):
         assert not alarms_of(tmp_path, rule, settings=silent, told_from_ms=learnt_ms)
     signals, alerts = per_day(alarms_of(tmp_path, rule, settings=TWO_SECTORS, told_from_ms=learnt_ms), rule, days)
     assert 2.5 < alerts <= signals < 7.0
