@@ -15,8 +15,8 @@ from pathlib import Path as File
 
 import numpy as np
 
-from local.evaluation.columns import Reader, all_trades
-from local.evaluation.outcomes import Floats, Ints, Path, grid_path
+from local.evaluation.columns import Reader, trade_blocks
+from local.evaluation.outcomes import Path, PathBuilder
 from local.evaluation.spikes import spikes_of
 from local.evaluation.stored_windows import WindowFile, judge_windows, read_windows
 from local.recordings import Recording, RecordingKind, Rejected, read_bars, reads_in_blocks
@@ -110,18 +110,23 @@ def evaluate_unit(
 ) -> UnitResult:
     """Run the detectors over one unit; `read` hears how many bytes of a long recording the detectors have seen."""
     result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, speaks=_speaks(unit))
-    signals = list(_signals(unit, settings, detectors, result, paths, until_ms, read))
-    signals.sort(key=lambda signal: signal.known_ms)  # stable: the order of a live day
     policy = ReplayPolicy(settings)
-    for signal in signals:
-        reason = policy.decide(signal)
-        result.alarms.append(
-            Alarm(
-                signal.detector, signal.market, signal.symbol, signal.event_ms, signal.known_ms,
-                _WAY[signal.direction], reason not in NO_NEWS, reason is None,
-            )
-        )  # fmt: skip
+    told: list[Alarm | Signal] = []
+    for signal in _signals(unit, settings, detectors, result, paths, until_ms, read):
+        # What is no news by itself, nearly all, is decided at once: a month's signals do not fit into memory.
+        told.append(_alarm(signal, news=False, sent=False) if policy.not_news(signal) else signal)
+    told.sort(key=lambda one: one.known_ms)  # stable: the order of a live day
+    for one in told:
+        if isinstance(one, Signal):
+            reason = policy.decide(one)
+            one = _alarm(one, news=reason not in NO_NEWS, sent=reason is None)
+        result.alarms.append(one)
     return result
+
+
+def _alarm(signal: Signal, *, news: bool, sent: bool) -> Alarm:
+    way = _WAY[signal.direction]
+    return Alarm(signal.detector, signal.market, signal.symbol, signal.event_ms, signal.known_ms, way, news, sent)
 
 
 def span_of(unit: Unit) -> tuple[int, int] | None:
@@ -189,27 +194,31 @@ def _measure(unit: Unit, result: UnitResult) -> None:
         if recording.kind is RecordingKind.KLINES:
             bars = [row for _, row in read_bars(recording) if not isinstance(row, Rejected)]
             times = np.array([bar.open_ms + MINUTE_MS for bar in bars], dtype=np.int64)
-            _note(result, recording.market, recording.symbol or "", times, np.array([bar.close for bar in bars]))
+            builder = PathBuilder(MINUTE_MS)
+            builder.add(times, np.array([bar.close for bar in bars]))
+            _note(result, recording.market, recording.symbol or "", builder)
         elif recording.kind is RecordingKind.TRADES:
-            trades = all_trades(recording)
-            order = np.argsort(trades.times_ms, kind="stable")
-            prices = trades.prices[order] / UNITS_PER_COIN
-            _note(result, recording.market, recording.symbol or "", trades.times_ms[order], prices)
+            builder = PathBuilder(MINUTE_MS)
+            for trades in trade_blocks(recording):
+                builder.add(trades.times_ms, trades.prices / UNITS_PER_COIN)
+            _note(result, recording.market, recording.symbol or "", builder)
         else:
             traded, quoted = _frame_prices(recording)
             result.speaks = (TRADE_DETECTORS if traded else frozenset()) | (_OF_BOOKS if quoted else frozenset())
             for symbol, (frame_times, frame_prices) in {**quoted, **traded}.items():
-                _note(result, recording.market, symbol, np.array(frame_times), np.array(frame_prices))
+                builder = PathBuilder(MINUTE_MS)
+                builder.add(np.array(frame_times), np.array(frame_prices))
+                _note(result, recording.market, symbol, builder)
     start = unit.told_from_ms
     if start is not None:
         spans = result.spans
         result.spans = [(market, name, max(first, start), last) for market, name, first, last in spans if last > start]
 
 
-def _note(result: UnitResult, market: Market, symbol: str, times: Ints, prices: Floats) -> None:
-    if len(times):
-        result.spans.append((market, symbol, int(times[0]), int(times[-1])))
-        result.paths.append((market, symbol, grid_path(times, prices, MINUTE_MS)))
+def _note(result: UnitResult, market: Market, symbol: str, builder: PathBuilder) -> None:
+    if builder.first_ms is not None and builder.last_ms is not None:
+        result.spans.append((market, symbol, builder.first_ms, builder.last_ms))
+        result.paths.append((market, symbol, builder.path()))
 
 
 _Quotes = dict[str, tuple[list[int], list[float]]]
