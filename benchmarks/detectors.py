@@ -70,7 +70,8 @@ def write_archive(folder: Path, sizes: np.ndarray) -> Path:  # type: ignore[type
                 quote = at_price * size // 100
                 lines.append(
                     f"{4_600_000_000 + n},{at_price // 100}.{at_price % 100:02d}000000,"
-                    f"{size // 10**8}.{size % 10**8:08d},{quote // 10**8}.{quote % 10**8:08d},{at},{words[maker]},True\n"
+                    f"{size // 10**8}.{size % 10**8:08d},{quote // 10**8}.{quote % 10**8:08d},"
+                    f"{at},{words[maker]},True\n"
                 )
             out.write("".join(lines).encode())
     return path
