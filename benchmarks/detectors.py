@@ -1,6 +1,7 @@
 """How fast months of trades and bars are judged: the bulk rules on arrays, and zipped CSV to signals.
 
     python -m benchmarks.detectors [--trades N] [--bars N] [--rounds N]
+    python -m benchmarks.detectors --trades N --write FOLDER    only write the archive, for `tapewatch evaluate`
 
 CPU seconds of one core, medians. The targets of the specification stand beside each row.
 """
@@ -39,6 +40,7 @@ Works = tuple[tuple[str, float | None, Callable[[], object]], ...]
 
 SYMBOLS = ("BTCUSDT", *(f"COIN{number}USDT" for number in range(9)))
 START_MS = 1_767_225_600_000
+_ROWS = 1_000_000  # written at once
 
 
 def quantities(count: int) -> np.ndarray:  # type: ignore[type-arg]
@@ -49,19 +51,29 @@ def quantities(count: int) -> np.ndarray:  # type: ignore[type-arg]
 def write_archive(folder: Path, sizes: np.ndarray) -> Path:  # type: ignore[type-arg]
     """Write a month as data.binance.vision does: one CSV of spot trades in a zip."""
     rng = np.random.default_rng(6)
-    prices = 6_400_000 + np.cumsum(rng.integers(-3, 4, len(sizes)))
-    times = 1_740_787_200_000_000 + np.cumsum(rng.integers(0, 66_000, len(sizes)))  # 30 a second, as BTCUSDT had
-    makers = rng.integers(0, 2, len(sizes))
     path = folder / "BTCUSDT-trades-2025-03.zip"
+    price, now_us = 6_400_000, 1_740_787_200_000_000
     words = ("False", "True")
-    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("BTCUSDT-trades.csv", "w") as out:
-        rows = zip(prices.tolist(), sizes.tolist(), times.tolist(), makers.tolist(), strict=True)
-        for n, (price, size, at, maker) in enumerate(rows):
-            quote = price * size // 100
-            out.write(
-                f"{4_600_000_000 + n},{price // 100}.{price % 100:02d}000000,{size // 10**8}.{size % 10**8:08d},"
-                f"{quote // 10**8}.{quote % 10**8:08d},{at},{words[maker]},True\n".encode()
-            )
+    with (
+        zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive,
+        archive.open("BTCUSDT-trades.csv", "w", force_zip64=True) as out,
+    ):
+        for first in range(0, len(sizes), _ROWS):
+            part = sizes[first : first + _ROWS]
+            prices = price + np.cumsum(rng.integers(-3, 4, len(part)))
+            times = now_us + np.cumsum(rng.integers(0, 66_000, len(part)))  # 30 a second, as BTCUSDT had
+            makers = rng.integers(0, 2, len(part))
+            price, now_us = int(prices[-1]), int(times[-1])
+            rows = zip(prices.tolist(), part.tolist(), times.tolist(), makers.tolist(), strict=True)
+            lines = []
+            for n, (at_price, size, at, maker) in enumerate(rows, first):
+                quote = at_price * size // 100
+                lines.append(
+                    f"{4_600_000_000 + n},{at_price // 100}.{at_price % 100:02d}000000,"
+                    f"{size // 10**8}.{size % 10**8:08d},{quote // 10**8}.{quote % 10**8:08d},"
+                    f"{at},{words[maker]},True\n"
+                )
+            out.write("".join(lines).encode())
     return path
 
 
@@ -101,7 +113,11 @@ def main() -> None:
     parser.add_argument("--trades", type=int, default=1_000_000)
     parser.add_argument("--bars", type=int, default=200_000)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--write", type=Path, metavar="FOLDER")
     options = parser.parse_args()
+    if options.write is not None:
+        print(write_archive(options.write, quantities(options.trades)))
+        return
     progress = Progress("benchmark")
     sizes, settings = quantities(options.trades), Settings()
     with tempfile.TemporaryDirectory() as folder:

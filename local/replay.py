@@ -156,6 +156,10 @@ class Replay:
         budget = None if settings.budget_per_day is None else RarestBudget(settings.budget_per_day)
         for open_ms, features in self._features(series, universe):
             decision = tracker.decide(open_ms, features)
+            if tracker.watches_market and open_ms >= self._told_from_ms:
+                self.summary.judged[Detector.MARKET_WIDE.value] += any(
+                    one.z_volume is not None for one in features.values()
+                )
             found = [initiator_signal(hit, UNCONFIRMED, settings) for hit in decision.hits]
             found += [diffusion_signal(event, settings) for event in decision.events]
             if budget is not None:

@@ -18,11 +18,16 @@ class ReplayPolicy:
         self._states: dict[str, CooldownState] = {}
         self._sent: Counter[int] = Counter()
 
+    def not_news(self, signal: Signal) -> str | None:
+        """Return why a signal is no news by itself, whatever came before it; None when `decide` is to be asked."""
+        reason = not_news(signal, self._rules)
+        return None if reason is None else reason.value
+
     def decide(self, signal: Signal) -> str | None:
         """Return None for an alert, else why the signal was held."""
-        reason = not_news(signal, self._rules)  # by far the most: `decide` says the same of them, and changes no state
+        reason = self.not_news(signal)  # by far the most: `decide` says the same of them, and changes no state
         if reason is not None:
-            return reason.value
+            return reason
         key, day = cooldown_key(signal), budget_day(signal)
         decision = decide(
             signal,

@@ -45,7 +45,7 @@ class Summary:
     messages: Counter[str] = field(default_factory=Counter)
     depth_breaks: Counter[str] = field(default_factory=Counter)
     windows: int = 0
-    judged: Counter[str] = field(default_factory=Counter)  # bars and windows that a detector could judge
+    judged: Counter[str] = field(default_factory=Counter)  # bars, windows and samples that a detector could judge
 
     def to_json(self) -> dict[str, Any]:
         return {

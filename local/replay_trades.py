@@ -175,6 +175,8 @@ class TradeWalk:
             return
         book = event.book
         reading = read_order_book(book, levels=rules.levels, timestamp_ms=book.event_ms or book.recv_ms)
+        if reading.status == "ok" and reading.timestamp_ms >= self.told_from_ms:
+            self._summary.judged[Detector.ORDER_BOOK_IMBALANCE.value] += 1
         rule = self._book_rules.get(book.symbol)
         if rule is None:
             rule = self._book_rules[book.symbol] = OrderBookRule(rules)

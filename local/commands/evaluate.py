@@ -66,20 +66,33 @@ def run(arguments: argparse.Namespace) -> int:
 
     if bool(arguments.paths) == (arguments.null is not None):
         raise UsageError("name recordings to evaluate, or --null DAYS for a market without events")
+    settings = _settings(arguments)
     if arguments.null is None:
-        return _evaluate(arguments, [Path(path) for path in arguments.paths])
+        return _evaluate(arguments, settings, [Path(path) for path in arguments.paths])
     if not 0 < arguments.null <= 366:
         raise UsageError(f"--null {arguments.null:g}: between 0 and 366 days")
-    from local.evaluation.null_market import START_MS, write_market
+    from local.evaluation.null_market import START_MS, futures_of, write_market
 
     with tempfile.TemporaryDirectory(prefix="tapewatch-null-") as folder:
-        write_market(Path(folder), days=arguments.null, seed=arguments.seed, past=not arguments.cold)
-        return _evaluate(arguments, [Path(folder)], None if arguments.cold else START_MS)
+        write_market(
+            Path(folder), days=arguments.null, seed=arguments.seed, past=not arguments.cold,
+            futures=futures_of(settings.futures_symbols) if settings.sector.enabled else (), thin=settings.pump.enabled,
+        )  # fmt: skip
+        return _evaluate(arguments, settings, [Path(folder)], None if arguments.cold else START_MS)
 
 
-def _evaluate(arguments: argparse.Namespace, paths: list[Path], told_from_ms: int | None = None) -> int:
+def _settings(arguments: argparse.Namespace) -> Any:
+    from local.evaluation.engine import override
+    from shared.settings_loader import load_settings
+
+    asked = {path: "true" for name in arguments.detector or () for path in _OFF_BY_DEFAULT.get(name, ())}
+    changes = {**asked, **dict(_pair("--set", text) for text in arguments.set)}
+    return override(load_settings(arguments.config).settings, changes)
+
+
+def _evaluate(arguments: argparse.Namespace, settings: Any, paths: list[Path], told_from_ms: int | None = None) -> int:
     from local.durations import parse_span_ms
-    from local.evaluation.engine import grid, override
+    from local.evaluation.engine import grid
     from local.evaluation.keeping import keep_for_page
     from local.evaluation.page import page
     from local.evaluation.report import Plan, evaluate, variants, write
@@ -87,12 +100,8 @@ def _evaluate(arguments: argparse.Namespace, paths: list[Path], told_from_ms: in
     from local.evaluation.units import make_units
     from local.terminal import Progress
     from shared.errors import UsageError
-    from shared.settings_loader import load_settings
     from shared.times import iso_utc
 
-    asked = {path: "true" for name in arguments.detector or () for path in _OFF_BY_DEFAULT.get(name, ())}
-    changes = {**asked, **dict(_pair("--set", text) for text in arguments.set)}
-    settings = override(load_settings(arguments.config).settings, changes)
     sweeps = [(name, values.split(",")) for name, values in (_pair("--sweep", text) for text in arguments.sweep)]
     labels = read_labels(Path(arguments.labels), arguments.time_column) if arguments.labels else None
     warmup = arguments.warmup or ("6h" if labels is not None else "0s")

@@ -164,21 +164,13 @@ def _flags(text: Bytes, at: Words, start: Ints, end: Ints) -> Bools | None:
     return true if bool(sound.all()) else None
 
 
-def all_trades(recording: Recording) -> Trades:
-    """Return every trade of a recording in order, whatever its form; the slow way for JSON lines."""
+def trade_blocks(recording: Recording) -> Iterator[Trades]:
+    """Yield every trade of a recording in order, some at a time; JSON lines all at once, the slow way."""
     if reads_in_blocks(recording):
-        parts = list(Reader(recording).blocks())
-        if parts:
-            return Trades(
-                np.concatenate([part.index for part in parts]),
-                np.concatenate([part.ids for part in parts]),
-                np.concatenate([part.prices for part in parts]),
-                np.concatenate([part.quantities for part in parts]),
-                np.concatenate([part.times_ms for part in parts]),
-                np.concatenate([part.sells for part in parts]),
-            )
+        yield from Reader(recording).blocks()
+        return
     rows = [_numbers(index, row) for index, row in read(recording) if isinstance(row, Trade)]
-    return _trades([list(column) for column in zip(*rows, strict=True)] or [[]] * 6)
+    yield _trades([list(column) for column in zip(*rows, strict=True)] or [[]] * 6)
 
 
 def _trades(columns: list[list[int]]) -> Trades:

@@ -21,8 +21,6 @@ from shared.times import DAY_MS, HOUR_MS, MINUTE_MS, iso_utc
 LEVELS = ("signals", "news", "alerts")
 """Every firing of the rule; those that pass the alert gates; those that the whole policy lets through."""
 
-_OF_BARS = SECTOR_DETECTORS | {Detector.VOLUME_SPIKE}
-
 Key = tuple[Market, str]
 
 
@@ -38,7 +36,7 @@ def figures(
     """Return one row for each detector and level that had anything to judge."""
     rows = []
     for detector in detectors:
-        able = [result for result in results if result.bars in (None, detector in _OF_BARS)]
+        able = [result for result in results if result.speaks is None or detector in result.speaks]
         spans: dict[Key, list[tuple[int, int]]] = {}
         told: dict[Key, list[Alarm]] = {}
         for result in able:
@@ -49,7 +47,7 @@ def figures(
                     told.setdefault((alarm.market, alarm.symbol), []).append(alarm)
         paths = {f"{m.value}:{symbol}:{path.start_ms}": path for one in able for m, symbol, path in one.paths}
         judged = sum(result.judged[detector.value] for result in able)
-        if not told and not judged:
+        if not told and not judged and not _silent(detector, able, settings):
             continue
         watched = _watched(detector, spans, told)
         for level in LEVELS:
@@ -86,6 +84,14 @@ def alerts_by_day(results: Sequence[UnitResult]) -> dict[str, int]:
             if alarm.sent and ours and (day := alarm.known_ms // DAY_MS) in days:
                 days[day] += 1
     return {iso_utc(day * DAY_MS)[:10]: days[day] for day in sorted(days)}
+
+
+def _silent(detector: Detector, able: Sequence[UnitResult], settings: Settings) -> bool:
+    """Tell whether a rule that counts nothing of what it judges was on, so that its silence is a figure too."""
+    if detector is Detector.SECTOR_DIFFUSION:
+        return any(result.judged[Detector.SECTOR_INITIATOR.value] for result in able)
+    on = {Detector.TRADE_SPIKE: settings.trade_spike.enabled, Detector.PUMP: settings.pump.enabled}
+    return on.get(detector, False) and any(result.speaks is not None for result in able)
 
 
 def _watched(

@@ -44,14 +44,53 @@ class Path:
         return -((self.start_ms + self.slack_ms - times_ms) // self.step_ms)
 
 
+class PathBuilder:
+    """Makes the path of prices that come in blocks: a month of trades need not be in memory at once.
+
+    Of equal times the price that came later counts. `first_ms` and `last_ms` bound the times, None before any.
+    """
+
+    def __init__(self, step_ms: int) -> None:
+        self._step_ms = step_ms
+        self._known: dict[int, tuple[int, float]] = {}  # grid point: time and price of the newest up to it
+        self.first_ms: int | None = None
+        self.last_ms: int | None = None
+
+    def add(self, times_ms: Ints, prices: Floats) -> None:
+        """Take times at which prices were known, in any order."""
+        if not len(times_ms):
+            return
+        if (times_ms[1:] < times_ms[:-1]).any():
+            order = np.argsort(times_ms, kind="stable")
+            times_ms, prices = times_ms[order], prices[order]
+        first, last = int(times_ms[0]), int(times_ms[-1])
+        self.first_ms = first if self.first_ms is None else min(first, self.first_ms)
+        self.last_ms = last if self.last_ms is None else max(last, self.last_ms)
+        points = -(-times_ms // self._step_ms)
+        newest = np.append(np.flatnonzero(points[1:] != points[:-1]), len(points) - 1)
+        chosen = (points[newest], times_ms[newest], prices[newest])
+        for point, at_ms, price in zip(*(column.tolist() for column in chosen), strict=True):
+            known = self._known.get(point)
+            if known is None or at_ms >= known[0]:
+                self._known[point] = (at_ms, price)
+
+    def path(self) -> Path:
+        if self.first_ms is None or self.last_ms is None:
+            return Path(0, self._step_ms, np.empty(0))
+        start = -(-self.first_ms // self._step_ms)
+        prices = np.full(max(0, self.last_ms // self._step_ms - start + 1), np.nan)
+        for point, (_, price) in self._known.items():
+            if point - start < len(prices):  # behind the last point lies what is known at none
+                prices[point - start] = price
+        told = np.maximum.accumulate(np.where(np.isnan(prices), 0, np.arange(len(prices))))
+        return Path(start * self._step_ms, self._step_ms, prices[told])
+
+
 def grid_path(times_ms: Ints, prices: Floats, step_ms: int) -> Path:
-    """Return the path of trades or bars: times at which each price was known, ascending."""
-    if not len(times_ms):
-        return Path(0, step_ms, np.empty(0))
-    start = -(-int(times_ms[0]) // step_ms) * step_ms
-    grid = np.arange(start, int(times_ms[-1]) + 1, step_ms)
-    at = np.searchsorted(times_ms, grid, side="right") - 1
-    return Path(start, step_ms, np.where(at >= 0, prices[np.maximum(at, 0)], np.nan))
+    """Return the path of trades or bars: times at which each price was known."""
+    builder = PathBuilder(step_ms)
+    builder.add(times_ms, prices)
+    return builder.path()
 
 
 @dataclass(frozen=True, slots=True)

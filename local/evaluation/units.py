@@ -15,13 +15,14 @@ from pathlib import Path as File
 
 import numpy as np
 
-from local.evaluation.columns import Reader, all_trades
-from local.evaluation.outcomes import Floats, Ints, Path, grid_path
+from local.evaluation.columns import Reader, trade_blocks
+from local.evaluation.outcomes import Path, PathBuilder
 from local.evaluation.spikes import spikes_of
 from local.evaluation.stored_windows import WindowFile, judge_windows, read_windows
 from local.recordings import Recording, RecordingKind, Rejected, read_bars, reads_in_blocks
 from local.replay import SECTOR_DETECTORS, Replay
 from local.replay_policy import ReplayPolicy
+from local.replay_trades import TRADE_DETECTORS
 from shared.detection.reading import Detector, Direction, Signal
 from shared.market.model import UNITS_PER_COIN, Market
 from shared.settings import Settings
@@ -30,6 +31,12 @@ from streamer.native import load as load_native
 
 NO_NEWS = frozenset({"gate", "learning", "disabled"})
 _WAY = {Direction.UP: 1, Direction.DOWN: -1, None: 0}
+_OF_BOOKS = frozenset({Detector.ORDER_BOOK_IMBALANCE})
+_SPEAKS = {
+    RecordingKind.KLINES: SECTOR_DETECTORS | {Detector.VOLUME_SPIKE},
+    RecordingKind.TRADES: TRADE_DETECTORS,
+    RecordingKind.FRAMES: TRADE_DETECTORS | _OF_BOOKS,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +77,7 @@ class Alarm:
 class UnitResult:
     """`spans` are (first, last) times by symbol, `paths` the prices, `judged` what each detector could judge.
 
-    `bars` says which detectors could speak at all: those of bars or those of trades; None: either.
+    `speaks` are the detectors that the files hold anything for, so that rates are over their own days; None: any.
     """
 
     files: dict[str, str] = field(default_factory=dict)  # name to sha256
@@ -80,7 +87,7 @@ class UnitResult:
     alarms: list[Alarm] = field(default_factory=list)
     spans: list[tuple[Market, str, int, int]] = field(default_factory=list)
     paths: list[tuple[Market, str, Path]] = field(default_factory=list)
-    bars: bool | None = None
+    speaks: frozenset[Detector] | None = None
 
 
 def make_units(recordings: list[Recording], windows: list[WindowFile], told_from_ms: int | None = None) -> list[Unit]:
@@ -102,20 +109,24 @@ def evaluate_unit(
     read: Callable[[int], object] | None = None,
 ) -> UnitResult:
     """Run the detectors over one unit; `read` hears how many bytes of a long recording the detectors have seen."""
-    bars = unit.windows is None and unit.recordings[0].kind is RecordingKind.KLINES
-    result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, bars=bars)
-    signals = list(_signals(unit, settings, detectors, result, paths, until_ms, read))
-    signals.sort(key=lambda signal: signal.known_ms)  # stable: the order of a live day
+    result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, speaks=_speaks(unit))
     policy = ReplayPolicy(settings)
-    for signal in signals:
-        reason = policy.decide(signal)
-        result.alarms.append(
-            Alarm(
-                signal.detector, signal.market, signal.symbol, signal.event_ms, signal.known_ms,
-                _WAY[signal.direction], reason not in NO_NEWS, reason is None,
-            )
-        )  # fmt: skip
+    told: list[Alarm | Signal] = []
+    for signal in _signals(unit, settings, detectors, result, paths, until_ms, read):
+        # What is no news by itself, nearly all, is decided at once: a month's signals do not fit into memory.
+        told.append(_alarm(signal, news=False, sent=False) if policy.not_news(signal) else signal)
+    told.sort(key=lambda one: one.known_ms)  # stable: the order of a live day
+    for one in told:
+        if isinstance(one, Signal):
+            reason = policy.decide(one)
+            one = _alarm(one, news=reason not in NO_NEWS, sent=reason is None)
+        result.alarms.append(one)
     return result
+
+
+def _alarm(signal: Signal, *, news: bool, sent: bool) -> Alarm:
+    way = _WAY[signal.direction]
+    return Alarm(signal.detector, signal.market, signal.symbol, signal.event_ms, signal.known_ms, way, news, sent)
 
 
 def span_of(unit: Unit) -> tuple[int, int] | None:
@@ -170,12 +181,11 @@ def _signals(
 
 def _says(wanted: frozenset[Detector], recording: Recording, settings: Settings) -> bool:
     """Return whether any wanted detector has something to do with such a recording, to spare a walk for nothing."""
-    bars = {Detector.VOLUME_SPIKE, *SECTOR_DETECTORS}
-    if recording.kind is RecordingKind.KLINES:
-        return bool(wanted & bars)
-    if recording.kind is RecordingKind.FRAMES:
-        return bool(wanted - bars)
-    return bool(wanted - bars - {Detector.ORDER_BOOK_IMBALANCE})
+    return bool(wanted & _SPEAKS[recording.kind])
+
+
+def _speaks(unit: Unit) -> frozenset[Detector] | None:
+    return None if unit.windows is not None else _SPEAKS[unit.recordings[0].kind]
 
 
 def _measure(unit: Unit, result: UnitResult) -> None:
@@ -184,39 +194,48 @@ def _measure(unit: Unit, result: UnitResult) -> None:
         if recording.kind is RecordingKind.KLINES:
             bars = [row for _, row in read_bars(recording) if not isinstance(row, Rejected)]
             times = np.array([bar.open_ms + MINUTE_MS for bar in bars], dtype=np.int64)
-            _note(result, recording.market, recording.symbol or "", times, np.array([bar.close for bar in bars]))
+            builder = PathBuilder(MINUTE_MS)
+            builder.add(times, np.array([bar.close for bar in bars]))
+            _note(result, recording.market, recording.symbol or "", builder)
         elif recording.kind is RecordingKind.TRADES:
-            trades = all_trades(recording)
-            order = np.argsort(trades.times_ms, kind="stable")
-            prices = trades.prices[order] / UNITS_PER_COIN
-            _note(result, recording.market, recording.symbol or "", trades.times_ms[order], prices)
+            builder = PathBuilder(MINUTE_MS)
+            for trades in trade_blocks(recording):
+                builder.add(trades.times_ms, trades.prices / UNITS_PER_COIN)
+            _note(result, recording.market, recording.symbol or "", builder)
         else:
-            for symbol, (frame_times, frame_prices) in _frame_prices(recording).items():
-                _note(result, recording.market, symbol, np.array(frame_times), np.array(frame_prices))
+            traded, quoted = _frame_prices(recording)
+            result.speaks = (TRADE_DETECTORS if traded else frozenset()) | (_OF_BOOKS if quoted else frozenset())
+            for symbol, (frame_times, frame_prices) in {**quoted, **traded}.items():
+                builder = PathBuilder(MINUTE_MS)
+                builder.add(np.array(frame_times), np.array(frame_prices))
+                _note(result, recording.market, symbol, builder)
     start = unit.told_from_ms
     if start is not None:
         spans = result.spans
         result.spans = [(market, name, max(first, start), last) for market, name, first, last in spans if last > start]
 
 
-def _note(result: UnitResult, market: Market, symbol: str, times: Ints, prices: Floats) -> None:
-    if len(times):
-        result.spans.append((market, symbol, int(times[0]), int(times[-1])))
-        result.paths.append((market, symbol, grid_path(times, prices, MINUTE_MS)))
+def _note(result: UnitResult, market: Market, symbol: str, builder: PathBuilder) -> None:
+    if builder.first_ms is not None and builder.last_ms is not None:
+        result.spans.append((market, symbol, builder.first_ms, builder.last_ms))
+        result.paths.append((market, symbol, builder.path()))
 
 
-def _frame_prices(recording: Recording) -> dict[str, tuple[list[int], list[float]]]:
-    """Return times and prices by symbol: of its trades, or of the middle of its book where the file has no trades."""
+_Quotes = dict[str, tuple[list[int], list[float]]]
+
+
+def _frame_prices(recording: Recording) -> tuple[_Quotes, _Quotes]:
+    """Return times and prices by symbol: of the trades, and of the middles of the books."""
     from local.recordings import Frame, read
     from shared.exchange.binance.events import BookSnapshot
     from shared.exchange.binance.stream import StreamParser
     from shared.market.model import Trade
 
     parser = StreamParser(recording.market)
-    traded: dict[str, tuple[list[int], list[float]]] = {}
-    quoted: dict[str, tuple[list[int], list[float]]] = {}
+    traded: _Quotes = {}
+    quoted: _Quotes = {}
 
-    def note(prices: dict[str, tuple[list[int], list[float]]], symbol: str, at_ms: int, price: float) -> None:
+    def note(prices: _Quotes, symbol: str, at_ms: int, price: float) -> None:
         times, values = prices.setdefault(symbol, ([], []))
         times.append(max(at_ms, times[-1] if times else 0))
         values.append(price)
@@ -230,7 +249,7 @@ def _frame_prices(recording: Recording) -> dict[str, tuple[list[int], list[float
                     book = event.book
                     middle = (book.bids[0].price + book.asks[0].price) / 2
                     note(quoted, book.symbol, book.event_ms or book.recv_ms, middle)
-    return {**quoted, **traded}
+    return traded, quoted
 
 
 def _sha256(path: File) -> str:

@@ -36,12 +36,12 @@ class MarketWide:
 
     def __init__(self, settings: SectorSettings, universe: Universe) -> None:
         self.settings = settings
-        self._on = settings.market_wide_share is not None and len(universe.sectors) > 1
+        self.on = settings.market_wide_share is not None and len(universe.sectors) > 1
         self._last_ms: int | None = None
 
     def step(self, minute_ms: int, features: Mapping[str, SymbolFeatures]) -> tuple[bool, MarketMove | None]:
         """Return whether the minute lies in a market-wide move, and the move when it begins here."""
-        if not self._on:
+        if not self.on:
             return False, None
         shadow_ms = self.settings.windows.return_bars * MINUTE_MS
         shadowed = self._last_ms is not None and 0 <= minute_ms - self._last_ms <= shadow_ms

@@ -121,6 +121,11 @@ class DiffusionTracker:
         self._rates = FollowerRates(settings.windows.return_bars) if settings.diffusion_p_max is not None else None
         self._market = MarketWide(settings, universe)
 
+    @property
+    def watches_market(self) -> bool:
+        """Tell whether moves of the whole market are looked for: a share is set, and there is more than one sector."""
+        return self._market.on
+
     def decide(self, minute_ms: int, features: Mapping[str, SymbolFeatures]) -> Decision:
         """Decide one closed bar: the market as a whole first, then initiators, then who follows whom.
 

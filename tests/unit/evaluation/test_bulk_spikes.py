@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from local.evaluation.columns import Reader, all_trades
+from local.evaluation.columns import Reader, trade_blocks
 from local.evaluation.spikes import spikes_of
 from local.recordings import Recording, RecordingKind, Rejected, discover, read_trades
 from local.replay import Replay
@@ -161,7 +161,7 @@ def test_bulk_finds_the_expected_positions_of_every_recorded_file(recorded_dir: 
     for recording in discover(files):
         assert recording.kind is RecordingKind.TRADES
         name = str(recording.path.relative_to(recorded_dir))
-        at, _ = find_spikes(all_trades(recording).quantities, TradeSpikeSettings())
+        at, _ = find_spikes(np.concatenate([part.quantities for part in trade_blocks(recording)]), TradeSpikeSettings())
         digest = hashlib.sha256(",".join(map(str, at.tolist())).encode()).hexdigest()
         assert (len(at), digest) == (expected[name]["n_spikes_10x_prev200"], expected[name]["spikes_index_sha256"])
         checked += 1

@@ -10,7 +10,8 @@ import pytest
 from local.cli import main
 from local.evaluation.engine import Task, look_ahead, override, run_all
 from local.evaluation.figures import alerts_by_day, figures
-from local.evaluation.null_market import SPOT, START_MS, make_minutes, write_market, write_trades
+from local.evaluation.null_books import write_books
+from local.evaluation.null_market import SPOT, START_MS, make_minutes, opens, write_market, write_trades
 from local.evaluation.truth import Protocol
 from local.evaluation.units import Alarm, UnitResult, evaluate_unit, make_units
 from local.recordings import discover
@@ -55,7 +56,7 @@ def test_it_has_heavy_tails_clusters_and_the_clocks_bursts() -> None:
 
 def test_units_spread_over_processes_say_the_same(market: Path) -> None:
     units = make_units(discover([market]), [])
-    assert len(units) == 2 + 2 + 1  # trades and bars of two spot symbols; all futures together
+    assert len(units) == 2 + 2 + 2 + 1  # trades, bars and books of two spot symbols; all futures together
     tasks = [Task(unit, Settings(), BARS | {Detector.TRADE_SPIKE}) for unit in units]
     one, two = run_all(tasks, jobs=1), run_all(tasks, jobs=2)
     assert [r.alarms for r in one] == [r.alarms for r in two]
@@ -140,8 +141,9 @@ def test_a_detector_is_judged_on_the_days_of_its_own_files_after_the_warm_up() -
             START_MS + hour * 3_600_000 + minute * 60_000 for minute, hour in zip((0, 15, 7, 8), hours, strict=True)
         )
     ]
-    trades = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], bars=False)
-    bars = UnitResult(spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], bars=True)
+    of_trades = frozenset({Detector.TRADE_SPIKE})
+    trades = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], speaks=of_trades)
+    bars = UnitResult(spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], speaks=BARS)
     rows = figures(
         [trades, bars], (Detector.TRADE_SPIKE,), Settings(), protocol=Protocol(warmup_ms=6 * 3_600_000), labels=None,
         horizon_ms=300_000,
@@ -224,3 +226,18 @@ def test_wrong_usage_is_told(words: list[str], capsys: pytest.CaptureFixture[str
     assert main(["evaluate", *words, "--output", str(tmp_path / "e")]) == 2
     assert json.loads(capsys.readouterr().err.splitlines()[-1])["code"] == "usage"
     assert list(tmp_path.iterdir()) == []
+
+
+def test_books_alone_add_no_days_to_the_rules_of_trades(tmp_path: Path) -> None:
+    minutes = make_minutes(SPOT[:1], 0.5, 3)[0]
+    write_trades(minutes, tmp_path, 3)
+    write_books("BTCUSDT", opens(minutes), START_MS, tmp_path, 3)
+    settings = override(Settings(), {"order_book.alert_enabled": "true", "pump.enabled": "true"})
+    rules = (Detector.TRADE_SPIKE, Detector.ORDER_BOOK_IMBALANCE, Detector.PUMP)
+    results = [evaluate_unit(unit, settings, frozenset(rules)) for unit in make_units(discover([tmp_path]), [])]
+    rows = figures(results, rules, settings, protocol=Protocol(warmup_ms=0), labels=None, horizon_ms=300_000)
+    days = {row["detector"]: row["symbol_days"] for row in rows}
+    assert days == {rule.value: pytest.approx(0.5, abs=0.01) for rule in rules}
+    silent = next(row for row in rows if row["detector"] == "pump")
+    assert (silent["alarms"], silent["per_symbol_day"]) == (0, 0.0)  # it was on, so its silence is a figure
+    assert next(row for row in rows if row["detector"] == "order_book_imbalance")["judged"] == 720

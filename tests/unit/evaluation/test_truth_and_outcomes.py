@@ -4,9 +4,11 @@ from pathlib import Path as File
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from local.evaluation.figures import scores
-from local.evaluation.outcomes import RESAMPLES, Path, difference, grid_path, lift, outcomes
+from local.evaluation.outcomes import RESAMPLES, Path, PathBuilder, difference, grid_path, lift, outcomes
 from local.evaluation.plot import Point, scatter, strip_bars, ticks
 from local.evaluation.truth import Matched, Protocol, match, read_labels, thin
 from shared.errors import UsageError
@@ -140,3 +142,26 @@ def test_charts_escape_their_texts_and_survive_odd_numbers() -> None:
     assert "&lt;b&gt;" in strips
     assert ticks(0.0, 1.0) == pytest.approx([0.0, 0.2, 0.4, 0.6, 0.8, 1.0])
     assert ticks(3.0, 3.0) == [3.0]
+
+
+@given(
+    st.lists(st.tuples(st.integers(0, 10 * MINUTE_MS), st.floats(1.0, 9.0)), max_size=40), st.integers(1, 41),
+    st.sampled_from([1_000, MINUTE_MS]),
+)  # fmt: skip
+def test_a_path_of_blocks_in_any_order_is_what_was_known_at_each_point(
+    known: list[tuple[int, float]], size: int, step_ms: int
+) -> None:
+    builder = PathBuilder(step_ms)
+    for at in range(0, len(known), size):
+        times, prices = zip(*known[at : at + size], strict=True)
+        builder.add(np.array(times), np.array(prices))
+    path = builder.path()
+    if not known:
+        assert (builder.first_ms, len(path.prices)) == (None, 0)
+        return
+    ordered = sorted(known, key=lambda one: one[0])  # stable: of equal times the later one is the newer
+    assert (builder.first_ms, builder.last_ms) == (ordered[0][0], ordered[-1][0])
+    grid = [at for at in range(0, 11 * MINUTE_MS, step_ms) if ordered[0][0] <= at <= ordered[-1][0]]
+    wanted = [[price for time, price in ordered if time <= at][-1] for at in grid]
+    assert path.prices.tolist() == wanted
+    assert not grid or path.start_ms == grid[0]
