@@ -133,8 +133,13 @@ class WindowRepository:
                 limit=asked,
                 reverse=reverse,
             )
-            # A window that was stored twice (again after a kill, cut otherwise) is one.
-            found = {row["start_ms"]: row for item in items for row in _rows_of(item, market, symbol)}
+            # A window that was stored twice (again after a kill, or with its past learnt, cut otherwise) is one.
+            found: dict[int, dict[str, Any]] = {}
+            newest_first = items if reverse else items[::-1]
+            for row in (row for item in newest_first for row in _rows_of(item, market, symbol)):
+                before = found.get(row["start_ms"])
+                if before is None or _fullness(row) > _fullness(before):
+                    found[row["start_ms"]] = row
             starts = sorted((at_ms for at_ms in found if start_ms <= at_ms < end_ms), reverse=True)
             if limit is None or asked is None or len(starts) >= limit or len(items) < asked:
                 break
@@ -175,6 +180,11 @@ class WindowRepository:
         if self._retention_s is not None:
             item["expires_at"] = start_ms // 1000 + self._retention_s
         return item
+
+
+def _fullness(row: Mapping[str, Any]) -> tuple[bool, bool]:
+    """Order what is stored of one window: whole before cut off, judged by a model before learnt only."""
+    return bool(row.get("complete", True)), row.get("score") is not None
 
 
 def _rows_of(item: Item, market: str, symbol: str) -> list[dict[str, Any]]:
