@@ -111,11 +111,14 @@ class Executor:
         self._fits.clear()
 
     def _say(self, signal: Signal) -> None:
-        """Hand a signal on while the lease is surely ours; a streamer that slept leaves it to its successor."""
+        self._as_owner("signal", lambda: self._alerts.handle(signal))
+
+    def _as_owner(self, kind: str, write: Callable[[], object]) -> None:
+        """Write while the lease is surely ours; a streamer that slept leaves it to its successor."""
         if self._ownership.fresh or self._ownership.confirm():
-            self._alerts.handle(signal)
+            write()
         else:
-            self.left["signal"] += 1
+            self.left[kind] += 1
 
     # --- models -------------------------------------------------------------------------------------------------
     def _fitted(self, session: Session, symbol: str, model: FlatForest | None, request: FitRequest) -> None:
@@ -138,10 +141,12 @@ class Executor:
         self.keep_model(symbol, model, request.after_n)
 
     def keep_model(self, symbol: str, model: FlatForest, after_n: int) -> None:
-        self.worker.offer(Job("model", lambda: self._checkpoints.save_model(symbol, model, after_n)))
+        write = partial(self._checkpoints.save_model, symbol, model, after_n)
+        self.worker.offer(Job("model", partial(self._as_owner, "model", write)))
 
     def keep_memory(self, symbol: str, memory: Mapping[str, Any]) -> None:
-        self.worker.offer(Job("memory", lambda: self._checkpoints.save_memories({symbol: memory})))
+        write = partial(self._checkpoints.save_memories, {symbol: memory})
+        self.worker.offer(Job("memory", partial(self._as_owner, "memory", write)))
 
     # --- holes --------------------------------------------------------------------------------------------------
     def _fill(self, session: Session, gap: Gap) -> None:
@@ -211,7 +216,8 @@ class Executor:
         memories = self._session().take_memories(at_least=every)
         if memories:
             self._flush(memories)  # a memory must not know a window that is not stored
-            self.worker.offer(Job("memory", partial(self._checkpoints.save_memories, memories), keep=False))
+            write = partial(self._checkpoints.save_memories, memories)
+            self.worker.offer(Job("memory", partial(self._as_owner, "memory", write), keep=False))
 
     def _flush(self, symbols: Iterable[str]) -> None:
         """Store what these symbols have gathered, with their positions."""

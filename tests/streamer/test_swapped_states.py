@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -14,11 +15,14 @@ from shared.detection.reading import Signal
 from shared.detection.window_anomaly import FitRequest
 from shared.market.model import Market, Trade
 from shared.settings import Settings, UniverseSettings
+from shared.storage.lease import LeaseRepository
 from shared.storage.sqlite import SqliteTable
+from shared.storage.windows import WindowRepository
 from streamer.actions import Action, EmitSignal, FitModel
 from streamer.relearning import Learnt, Relearning, put_in_place
 from streamer.service import StreamerService
 from streamer.session import Session
+from streamer.worker import Job
 from tests.streamer.streams import frame, settings, trades, with_urls
 from tests.streamer.test_service import FakeAlerts, FakeExchange
 
@@ -94,6 +98,24 @@ def test_what_rest_knew_before_the_stream_is_said() -> None:
     ]
 
 
+@pytest.mark.parametrize("flush_seconds", [0.0, 600.0])
+def test_the_windows_that_were_learnt_stand_in_the_table(flush_seconds: float) -> None:
+    """Whichever way they are asked for: those of the live state are there too, one by one or packed, cut elsewhere."""
+    stream, table = trades(6000, seed=46), SqliteTable(":memory:")
+    with lone(table, settings(flush_seconds=flush_seconds)) as (service, _):
+        hear(service, stream[4000:])
+        learnt = learnt_from(stream, service.session)
+        put_in_place(learnt, service.session, service.executor)
+    windows, ends = WindowRepository(table), (0, 9_999_999_999_999)
+    said = [(verdict.window.start_ms, verdict.window.complete, verdict.score) for verdict in learnt.verdicts]
+    for reverse in (False, True):
+        rows = windows.range("spot", BTC, *ends, limit=5000, reverse=reverse)
+        assert sorted((row["start_ms"], row["complete"], row["score"]) for row in rows) == said
+    assert [(one.start_ms, one.score) for one in windows.scores("spot", BTC, ends[1], limit=5000)] == [
+        (start_ms, score) for start_ms, _, score in said
+    ]
+
+
 @pytest.mark.parametrize("stored_before", [True, False])
 def test_a_restart_goes_on_with_the_memory_that_was_learnt(stored_before: bool) -> None:
     """Not with that of the state which went: it may have been stored, and the next storing is far."""
@@ -141,3 +163,33 @@ def test_a_symbol_whose_fit_fails_stops_nothing(monkeypatch: pytest.MonkeyPatch)
         put_in_place(learnt_from(stream, service.session), service.session, service.executor)
         assert service.session.position(BTC)[0] == stream[-1].trade_id
         assert service.session.models == 0
+
+
+def test_who_slept_through_its_lease_stores_nothing_of_it() -> None:
+    """F408: neither the models nor the memories of another owner are replaced by the older ones of this one."""
+    stream, table = trades(3000, seed=47), SqliteTable(":memory:")
+    with lone(table) as (service, alerts):
+        hear(service, stream[2500:])
+        learnt = learnt_from(stream, service.session)
+        settle(service)
+        before = len(alerts.signals)
+        taken = LeaseRepository(table)
+        lease = service.ownership.lease
+        assert lease is not None
+        assert taken.acquire(lease.name, "another", 0, 1) is None
+        assert taken.acquire(lease.name, "another", lease.ttl_ms, 1_000) is not None
+        service.ownership.renewed_s -= 1_000.0
+        put_in_place(learnt, service.session, service.executor)
+        settle(service)
+        assert service.checkpoints.model(BTC) is None
+        assert service.executor.left.keys() >= {"windows", "memory", "model"}
+        assert len(alerts.signals) == before
+        [stored] = service.checkpoints.read((BTC,))
+        assert stored.memory is None
+
+
+def settle(service: StreamerService) -> None:
+    """Wait for all that is to be stored."""
+    done = threading.Event()
+    assert service.executor.worker.offer(Job("test", done.set))
+    assert done.wait(10)
