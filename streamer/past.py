@@ -15,7 +15,7 @@ from shared.exchange.market_data import MarketData
 from shared.market.model import Trade
 from shared.settings import Settings
 from streamer.connection import OnMessages
-from streamer.relearning import Learnt, Relearning
+from streamer.relearning import Learnt, Relearning, lacks_past
 from streamer.session import Session
 from streamer.warmup import NotServed, PastTrades, Position, warm_up
 
@@ -80,7 +80,10 @@ class Past:
     def fetch(
         self, session: Session, take: Callable[[list[Trade]], None], enough: Callable[[], bool]
     ) -> NotServed | None:
-        """Fetch what `session` missed or what its models need, page by page; returns when it is done or cut short."""
+        """Fetch what `session` missed or what its models need, page by page; returns when it is done or cut short.
+
+        What was stored of a symbol may be younger than the past it needs: then it is `left`, to be fetched later.
+        """
 
         def position(symbol: str) -> Position:
             return Position(*session.position(symbol))
@@ -90,7 +93,12 @@ class Past:
                 if not self._stopping.is_set():
                     take(page)
 
-        return self._fetch(session, session.symbols, position, feed, lambda symbol: None, enough, 0.0)
+        refused = self._fetch(session, session.symbols, position, feed, lambda symbol: None, enough, 0.0)
+        young = [name for name, state in session.states.items() if state.restored and lacks_past(state)]
+        if not young or enough() or (refused is not None and not refused.again):
+            return refused
+        reason, left = (refused.reason, refused.left) if refused is not None else ("what is stored is young", ())
+        return NotServed(reason, tuple(dict.fromkeys((*left, *young))), again=True)
 
     def fetch_later(
         self,
@@ -100,7 +108,7 @@ class Past:
         enough: Callable[[], bool],
     ) -> NotServed | None:
         """Fetch what was refused to `session`, which is live meanwhile; `put` gets each symbol that has learnt it."""
-        left = tuple(s for s in symbols if s in session.states and not session.states[s].restored)
+        left = tuple(s for s in symbols if s in session.states and lacks_past(session.states[s]))
         apart = Relearning(self._settings, session, put)
         return self._fetch(session, left, apart.position, apart.take, apart.complete, enough, PACE_S)
 

@@ -62,11 +62,6 @@ class Learnt:
             self.session.install(self.symbol, model, request)
 
     @property
-    def seen(self) -> int:
-        """Trades learnt."""
-        return self.session.states[self.symbol].seen
-
-    @property
     def position(self) -> Position:
         return Position(*self.session.position(self.symbol))
 
@@ -111,14 +106,23 @@ class Relearning:
         return self._learning[symbol]
 
 
+def lacks_past(state: SymbolState) -> bool:
+    """Tell whether a symbol began here, or before a restart that came too soon: without a model, and without a past."""
+    return not state.restored or (state.anomaly is not None and state.anomaly.model is None)
+
+
+def _knows(state: SymbolState) -> int:
+    """Return the windows that were learnt; trades where nothing learns windows."""
+    return state.anomaly.learnt if state.anomaly is not None else state.used
+
+
 def put_in_place(learnt: Learnt, live: Session, executor: Executor) -> None:
     """Let the live session go on from what was learnt; on the loop.
 
-    A state that a store had continued stays as it is, and so does one that has seen as much itself: both reach to the
-    present, and what reaches further back knows more.
+    A state that knows as much itself stays: both reach to the present, so it reaches further back.
     """
     symbol, state = learnt.symbol, live.states.get(learnt.symbol)
-    if state is None or state.restored or state.used >= learnt.seen:
+    if state is None or not lacks_past(state) or _knows(state) >= _knows(learnt.session.states[symbol]):
         return
     snapshot, memory = learnt.session.snapshot()[symbol], learnt.session.memory(symbol)
     model = None if learnt.model is None else (learnt.model.to_bytes(), learnt.model_after_n)

@@ -131,6 +131,40 @@ def test_what_a_stop_finds_of_it_goes_on_at_the_next_start(monkeypatch: pytest.M
         assert second.stop()
 
 
+@pytest.mark.parametrize("served", [True, False])
+def test_a_restart_before_the_past_was_served_asks_for_it_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, served: bool
+) -> None:
+    """Its stored position is minutes old and has no model: what lies before it was never learnt. `served`: at once."""
+    monkeypatch.setattr(past, "PACE_S", 0.0)
+    stream, exchange, table = trades(2400, seed=34), FakeExchange(), SqliteTable(":memory:")
+    exchange.past, exchange.refusal = stream[:2000], Blocked("firewall", status=403)
+
+    async def script(feed: Feed, client: ServerConnection, number: int) -> None:
+        for trade in stream[1800:2000] if number == 1 else ():
+            await client.send(frame(trade))
+        await client.wait_closed()
+
+    with ServedFeed(script) as feed:
+        base = settings(warmup_trades=True, warmup_hours=5.0)
+        first = make(feed, table, base=base, exchange=exchange)
+        first.run_in_thread()
+        wait_until(lambda: first.status()["trades"] == 200)
+        assert first.stop()
+        monkeypatch.setattr(relearning, "REFUSED_S", 0.3)
+        exchange.past, exchange.refusal = stream, None if served else exchange.refusal
+        second = make(feed, table, base=base, exchange=exchange)
+        second.run_in_thread()
+        wait_until(lambda: second.backlog.live and second.status()["restored"] == 1)
+        exchange.refusal = None
+        wait_until(lambda: second.status()["models"] == 1, 10)
+        assert second.session.position("BTCUSDT")[0] == stream[-1].trade_id
+        assert second.stop()
+    rows = WindowRepository(table).range("spot", "BTCUSDT", 0, FAR_MS)
+    assert [row["start_ms"] for row in rows] == replayed(stream)[1]
+    assert all(row["complete"] for row in rows)
+
+
 def test_the_past_is_fetched_later_without_hurry() -> None:
     """The live stream's holes and probes share the weight with it, and its answers may not wait for a minute's turn."""
     stream, waited = trades(2500, seed=33), list[float]()
