@@ -16,13 +16,13 @@ from functools import partial
 from typing import Any, cast
 
 from shared.clock import Clock
-from shared.errors import ExchangeError
 from shared.exchange.market_data import MarketData
-from shared.market.model import Market, Trade
+from shared.market.model import Market
 from shared.settings import Settings
 from shared.storage.readings import ReadingRepository
 from shared.storage.table import Table
-from streamer import fitting, liquidation_feed, telling
+from streamer import liquidation_feed, telling
+from streamer.beginning import Beginning, Means
 from streamer.checkpointing import Checkpoints, Stored
 from streamer.connection import Connector
 from streamer.executing import Executor, SignalSink
@@ -36,10 +36,8 @@ from streamer.listing import change_symbols, keep_up
 from streamer.ownership import Ownership, new_owner
 from streamer.past import Backlog, Past
 from streamer.picows_connection import PicowsConnector
-from streamer.relearning import Learnt, put_in_place, until_served
 from streamer.session import Session
 from streamer.threads import OnLoop, in_daemon_thread
-from streamer.warmup import NotServed
 from streamer.worker import Job
 
 logger = logging.getLogger(__name__)
@@ -81,8 +79,6 @@ class StreamerService:
         listing: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         self.settings = settings
-        self._market_data = market_data
-        self._clock = clock
         self._progress = progress
         self._connector = connector or PicowsConnector(clock.now_ms)
         self._market = market
@@ -113,6 +109,9 @@ class StreamerService:
         self.backlog = Backlog(self._receive)
         self.past = Past(settings, market_data, clock, self._stopping)
         self.lines = Lines(settings, self._connector, self.backlog.take, self._broken, self._ask)
+        self._means = Means(
+            settings, market_data, clock, self.checkpoints, self.executor, self.backlog, self.past, self._on_loop
+        )
         self.lag = LagWatch()
         self.rate = telling.Rate()
         self._heartbeat = telling.Heartbeat(table, clock, self.executor.worker, settings.streamer)
@@ -163,7 +162,7 @@ class StreamerService:
             self.owning = True
             self._lost = lost = asyncio.Event()
             self.ownership.keep(lambda: self._on_loop(lost.set))  # noqa: B023 - the one of this turn
-            working = asyncio.create_task(self._work())
+            working = asyncio.create_task(self._work(lost))
             losing = asyncio.create_task(lost.wait())
             try:
                 await asyncio.wait((working, losing), return_when=asyncio.FIRST_COMPLETED)
@@ -202,13 +201,15 @@ class StreamerService:
     def _new_session(self) -> Session:
         return Session(self.settings, self._market, self._symbols, together=True)
 
-    async def _work(self) -> None:
-        await in_daemon_thread(self._prepare)
+    async def _work(self, lost: asyncio.Event) -> None:
+        beginning = self._beginning(lost)
+        await in_daemon_thread(beginning.prepare)
+        self.restored = beginning.restored
         self.lines.plan(self.session)
         try:
             async with asyncio.TaskGroup() as tasks:
                 self.lines.carry(tasks)
-                tasks.create_task(self._learn_and_live())
+                tasks.create_task(beginning.learn_and_live())
                 tasks.create_task(self._tick_for_ever())
                 if self._with_liquidations:
                     self.liquidations = LiquidationSums(self._store_liquidations)
@@ -217,6 +218,14 @@ class StreamerService:
                     tasks.create_task(keep_up(self._listing, self.follow))
         except BaseExceptionGroup as group:
             raise group.exceptions[0] from None
+
+    def _beginning(self, lost: asyncio.Event) -> Beginning:
+        session = self.session
+
+        def ending() -> bool:
+            return lost.is_set() or not self.owning or self._stopping.is_set()
+
+        return Beginning(session, self._means, current=lambda: session is self.session, ending=ending)
 
     def run_in_thread(self) -> None:
         """Run on a thread of its own; returns at once. An error that ended it is in `status()["error"]`."""
@@ -250,26 +259,6 @@ class StreamerService:
             self.ownership.release()  # its renewal would go on; the table refuses whatever this run still stores
         return not self._thread.is_alive() and self.error is None
 
-    def _prepare(self) -> None:
-        """Read the stored state and compare the clocks, before the first connection."""
-        session, lost = self.session, self._lost
-        self.restored, unusable = self.checkpoints.restore(session)
-        if session is not self.session:  # the lease was lost meanwhile, and this thread has outlived it
-            return
-        self.executor.forget(session.symbols)
-        self.executor.unsaved(session.symbols)
-        if unusable:
-            session.rejected["checkpoint_unusable"] += len(unusable)
-        for fit in session.due_fits():
-            with self.past.fed:
-                if session is not self.session or self._stopping.is_set() or (lost is not None and lost.is_set()):
-                    return  # asked of the loss itself too: whoever waits to begin anew may not get the lock in between
-                self.executor.execute((fit,), fit_now=True)
-        try:
-            session.set_clock_ahead(self._market_data.server_time_ms(session.market) - self._clock.now_ms())
-        except ExchangeError as exc:
-            logger.warning("server_time_unknown", extra={"reason": str(exc)})
-
     def _finish(self, within_s: float) -> None:
         """Store the last state behind everything that is still queued."""
         if self.owning and self.past.fed.acquire(timeout=1.0):  # a page of the past may just be going in
@@ -297,38 +286,6 @@ class StreamerService:
             self._symbols = session.symbols
 
     # --- messages and time --------------------------------------------------------------------------------------
-    async def _learn_and_live(self) -> None:
-        """Fetch the past while the stream's messages wait, then take them in and go live; later what was refused."""
-        session, refused = self.session, list[NotServed | None]()
-        enough = partial(self._enough, session)
-        if self.settings.streamer.warmup_trades:
-            take = partial(self._take_past, session)
-            await in_daemon_thread(lambda: refused.append(self.past.fetch(session, take, enough)))
-        await self.backlog.release()
-        if self.settings.window_anomaly.enabled:
-            self.executor.fitter.prepare(fitting.load)
-
-        def put(learnt: Learnt) -> None:
-            self._on_loop(partial(self._put_in_place, session, learnt))
-
-        async def again(left: Sequence[str]) -> NotServed | None:
-            await in_daemon_thread(lambda: refused.append(self.past.fetch_later(session, left, put, enough)))
-            return refused[-1]
-
-        await until_served(refused[-1] if refused else None, again)
-
-    def _put_in_place(self, session: Session, learnt: Learnt) -> None:
-        if session is self.session:
-            put_in_place(learnt, session, self.executor)
-
-    def _take_past(self, session: Session, page: list[Trade]) -> None:
-        """Let a session learn a page, unless another has begun since: the thread that fetched it outlives its lease."""
-        if session is self.session:
-            self.executor.execute(session.warm(page), fit_now=True)
-
-    def _enough(self, session: Session) -> bool:
-        return session is not self.session or not self.owning or self._stopping.is_set() or self.backlog.full
-
     def _receive(self, batch: Sequence[bytes], recv_ms: int) -> None:
         began_s, parts = time.monotonic(), cast(Iterable[Sequence[bytes]], (batch,))
         if self.lag.slow:

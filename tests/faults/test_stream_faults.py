@@ -225,7 +225,7 @@ def test_f109_a_stream_that_stays_behind_is_dropped_and_refilled(monkeypatch: py
 
     def during(service: StreamerService, feed: ServedFeed) -> None:
         wait_until(lambda: service.status()["trades"] > 300)
-        before = service._clock
+        before = service._means.clock
 
         class Slow:
             """Receipts look 100 s late from now on, until the connection is another one."""
