@@ -228,8 +228,8 @@ def _show(report: dict[str, Any], name: Path) -> None:
                     f"{_number(one['delay_s_median'], 9, 1)}{_number(one['delay_s_p90'], 7, 1)}"
                     f"{_number(one['false_per_symbol_day'], 15, 3)}  {row.get('setting', '')}"
                 )
-    for name in report["switched_off"]:
-        print(f"\n{name}: no alerts, because alerts of it are switched off; `--detector {name}` judges it as if on")
+    for off in report["switched_off"]:
+        print(f"\n{off}: no alerts, because alerts of it are switched off; `--detector {off}` judges it as if on")
     if days := report["alerts_by_day"]:
         counts = sorted(days.values())
         told = ", ".join(map(str, days.values())) if len(days) <= 31 else f"{len(days)} days"

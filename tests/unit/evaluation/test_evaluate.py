@@ -206,8 +206,9 @@ def test_a_rule_that_is_off_is_judged_all_the_same(
     counts = {row["level"]: row["alarms"] for row in report["results"] if row["detector"] == "pump"}
     assert counts == ({"signals": 1, "news": 1, "alerts": 1} if named else {"signals": 1, "news": 0, "alerts": 0})
     assert report["switched_off"] == ([] if named else ["pump"])
-    told = "pump: no alerts, because alerts of it are switched off"
-    assert (told in capsys.readouterr().out, told in (tmp_path / "e.html").read_text()) == (not named, not named)
+    told, printed = "pump: no alerts, because alerts of it are switched off", capsys.readouterr().out
+    assert (told in printed, told in (tmp_path / "e.html").read_text()) == (not named, not named)
+    assert f"written: {tmp_path / 'e'}.json, {tmp_path / 'e'}.html" in printed
 
 
 @pytest.mark.parametrize(
