@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -71,6 +72,8 @@ def run(arguments: argparse.Namespace) -> int:
         return _evaluate(arguments, settings, [Path(path) for path in arguments.paths])
     if not 0 < arguments.null <= 366:
         raise UsageError(f"--null {arguments.null:g}: between 0 and 366 days")
+    if arguments.seed < 0:
+        raise UsageError(f"--seed {arguments.seed}: 0 or more")
     from local.evaluation.null_market import START_MS, futures_of, write_market
 
     with tempfile.TemporaryDirectory(prefix="tapewatch-null-") as folder:
@@ -103,6 +106,9 @@ def _evaluate(arguments: argparse.Namespace, settings: Any, paths: list[Path], t
     from shared.times import iso_utc
 
     sweeps = [(name, values.split(",")) for name, values in (_pair("--sweep", text) for text in arguments.sweep)]
+    for swept, times in Counter(name for name, _ in sweeps).items():
+        if times > 1:
+            raise UsageError(f"--sweep {swept}: name a setting once, with all its values: {swept}=A,B,C")
     labels = read_labels(Path(arguments.labels), arguments.time_column) if arguments.labels else None
     warmup = arguments.warmup or ("6h" if labels is not None else "0s")
     span = {name: parse_span_ms(f"--{name}", getattr(arguments, name)) for name in ("before", "within", "pause")}

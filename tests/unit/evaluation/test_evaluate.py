@@ -221,6 +221,8 @@ def test_a_rule_that_is_off_is_judged_all_the_same(
         ["--null", "1", "--set", "threshold"],
         ["--null", "0.1", "--detector", "horoscope"],
         ["--null", "0.1", "--jobs", "0"],
+        ["--null", "0.1", "--seed", "-1"],
+        ["--null", "0.1", "--sweep", "volume_spike.threshold=2", "--sweep", "volume_spike.threshold=3"],
     ],
 )
 def test_wrong_usage_is_told(words: list[str], capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
