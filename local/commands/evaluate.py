@@ -210,12 +210,14 @@ def _detectors(names: list[str] | None) -> tuple[Any, ...]:
 
 
 def _show(report: dict[str, Any], name: Path) -> None:
+    from local.evaluation.page import bounds
+
     print(f"{report['inputs']:,} inputs from {len(report['files'])} files, data {report['data_sha256'][:16]}")
     print(f"truth: {report['truth']}\n")
     print(f"{'detector':<22}{'level':<9}{'alarms':>8}{'/sym-day':>10}{'asked':>9}{'realised':>10}{'lift':>7}  95 %")
     for row in report["results"]:
-        lift = row["lift"]
-        told = f"{lift['lift']:>7.2f}  {lift['low']:.2f} – {lift['high']:.2f}" if lift else f"{'–':>7}"
+        lift = row["lift"] or {}
+        told = f"{_number(lift.get('lift'), 7, 2)}  {bounds(lift)}"
         print(
             f"{row['detector']:<22}{row['level']:<9}{row['alarms']:>8}{_number(row['per_symbol_day'], 10, 3)}"
             f"{_percent(row['rate_asked'], 9)}{_percent(row['rate_realised'], 10)}{told}  {row.get('setting', '')}"

@@ -97,14 +97,14 @@ def grid_path(times_ms: Ints, prices: Floats, step_ms: int) -> Path:
 class Lift:
     """Mean forward movement after alarms / after all other minutes, each symbol in units of its own; 1: no news.
 
-    `low` and `high` bound 95 % of block bootstraps (blocks of 6 hours of one symbol). `agreement` is the share of
-    alarms with a direction after which the price went that way.
+    `low` and `high` bound 95 % of block bootstraps (blocks of 6 hours of one symbol); None where all alarms lie in one
+    block. `agreement` is the share of alarms with a direction after which the price went that way.
     """
 
     alarms: int
     lift: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     net_lift: float
     agreement: float | None
 
@@ -210,10 +210,12 @@ def difference(ours: Floats, our_blocks: Ints, theirs: Floats, their_blocks: Int
     return Difference(float(ours.mean() - theirs.mean()), float(low), float(high))
 
 
-def _bounds(values: Floats, blocks: Ints, seed: int) -> tuple[float, float]:
-    """Return the 2.5 and 97.5 % points of the mean when whole blocks are drawn again."""
+def _bounds(values: Floats, blocks: Ints, seed: int) -> tuple[float, float] | tuple[None, None]:
+    """Return the 2.5 and 97.5 % points of the mean when whole blocks are drawn again; None of a single block."""
     _, member = np.unique(blocks, return_inverse=True)
     sums, counts = np.bincount(member, values), np.bincount(member)
+    if len(sums) < 2:
+        return None, None
     drawn = np.random.default_rng(seed).integers(0, len(sums), (RESAMPLES, len(sums)))
     means = sums[drawn].sum(axis=1) / counts[drawn].sum(axis=1)
     return float(np.quantile(means, 0.025)), float(np.quantile(means, 0.975))

@@ -45,8 +45,8 @@ def page(report: Row) -> str:
         "<p class=dim>signals: every firing of the rule. news: those that pass the alert gates. alerts: those that the "
         "whole policy (cooldown, budget) lets through. Lift: movement over the next "
         f"{report['horizon_s'] // 60} minutes after it, against all other minutes of the same symbol; the bounds are "
-        "95 % of a block bootstrap. At the quarters: the share of alarms at :00, :15, :30 and :45 over an equal share."
-        "</p>",
+        "95 % of a bootstrap over blocks of six hours, and missing where all alarms lie in one. At the quarters: the "
+        "share of alarms at :00, :15, :30 and :45 over an equal share.</p>",
         *(
             f"<p class=dim>{escape(name)}: no alerts, because alerts of it are switched off.</p>"
             for name in report["switched_off"]
@@ -79,7 +79,7 @@ def _table(rows: Sequence[Row]) -> str:
             (
                 row["detector"], row["level"], row.get("setting") or "", row["alarms"], _text(row["symbol_days"], 1),
                 _text(row["per_symbol_day"], 3), _percent(row["rate_asked"]), _percent(row["rate_realised"]),
-                _text(lift.get("lift"), 2), _between(lift), _text(lift.get("net_lift"), 2),
+                _text(lift.get("lift"), 2), bounds(lift), _text(lift.get("net_lift"), 2),
                 _percent(lift.get("agreement")), _text(row["at_quarters"], 2),
             )
         )  # fmt: skip
@@ -202,5 +202,6 @@ def _seconds(value: float | None) -> str:
     return "–" if value is None else f"{value:.1f} s"
 
 
-def _between(lift: Row) -> str:
-    return f"{lift['low']:.2f} – {lift['high']:.2f}" if lift else "–"
+def bounds(lift: Row) -> str:
+    """Return the interval of a lift in words."""
+    return "–" if lift.get("low") is None else f"{lift['low']:.2f} – {lift['high']:.2f}"

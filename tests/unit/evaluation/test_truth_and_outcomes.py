@@ -85,6 +85,8 @@ def test_lift_is_the_movement_after_alarms_over_the_movement_after_the_others() 
     path = Path(T, MINUTE_MS, np.exp(np.cumsum(quiet)))
     measured = lift({"X": path}, {"X": [(T + int(k) * MINUTE_MS, 0) for k in at]}, 5 * MINUTE_MS)
     assert measured is not None
+    assert measured.low is not None
+    assert measured.high is not None
     assert measured.low < measured.lift < measured.high
     assert 3.0 < measured.lift < 4.2
     path = Path(T, MINUTE_MS, np.exp(np.cumsum(rng.normal(0, 1e-4, 3000))))
@@ -92,6 +94,13 @@ def test_lift_is_the_movement_after_alarms_over_the_movement_after_the_others() 
     assert nothing is not None
     assert 0.93 < nothing.lift < 1.07
     assert lift({"X": path}, {"Y": [(T, 0)]}, 5 * MINUTE_MS) is None
+
+
+def test_alarms_of_one_block_of_hours_have_no_bounds() -> None:
+    path = Path(0, MINUTE_MS, np.exp(np.cumsum(np.random.default_rng(1).normal(0, 1e-4, 3000))))
+    measured = lift({"X": path}, {"X": [(k * MINUTE_MS, 0) for k in (400, 500, 600)]}, 5 * MINUTE_MS)
+    assert measured is not None
+    assert (measured.alarms, measured.low, measured.high) == (3, None, None)
 
 
 def test_two_sets_of_alarms_are_compared_over_the_same_blocks() -> None:
