@@ -211,6 +211,7 @@ def _detectors(names: list[str] | None) -> tuple[Any, ...]:
 
 def _show(report: dict[str, Any], name: Path) -> None:
     from local.evaluation.page import bounds
+    from local.evaluation.report import labels_told
 
     print(f"{report['inputs']:,} inputs from {len(report['files'])} files, data {report['data_sha256'][:16]}")
     print(f"truth: {report['truth']}\n")
@@ -236,6 +237,8 @@ def _show(report: dict[str, Any], name: Path) -> None:
                     f"{_number(one['delay_s_median'], 9, 1)}{_number(one['delay_s_p90'], 7, 1)}"
                     f"{_number(one['false_per_symbol_day'], 15, 3)}  {row.get('setting', '')}"
                 )
+    if told := labels_told(report):
+        print(f"\n{told}")
     for off in report["switched_off"]:
         print(f"\n{off}: no alerts, because alerts of it are switched off; `--detector {off}` judges it as if on")
     if days := report["alerts_by_day"]:

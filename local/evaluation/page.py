@@ -8,6 +8,7 @@ from html import escape
 from typing import Any
 
 from local.evaluation.plot import Point, scatter, strip_bars
+from local.evaluation.report import labels_told
 
 STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5b6572;--line:#d9dee4;
@@ -54,7 +55,7 @@ def page(report: Row) -> str:
         _days(report["alerts_by_day"]),
     ]
     if any(row.get("labels") for row in rows):
-        parts += ["<h2>Labelled events</h2>", _label_table(rows)]
+        parts += ["<h2>Labelled events</h2>", _label_table(rows), f"<p class=dim>{escape(labels_told(report))}</p>"]
     parts += _charts(rows, report)
     parts += [_checks(report["look_ahead"]), _data(report)]
     embedded = json.dumps(report, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")

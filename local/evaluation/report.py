@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from local.evaluation.engine import LookAhead, Progress, Task, look_ahead, override, run_all
 from local.evaluation.figures import alerts_by_day, figures
-from local.evaluation.truth import Protocol
+from local.evaluation.truth import Protocol, outside
 from local.evaluation.units import Unit, UnitResult
 from shared.alerts.policy import alerts_of
 from shared.detection.reading import Detector
@@ -67,10 +67,29 @@ def evaluate(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         "protocol": asdict(plan.protocol),
         "horizon_s": plan.horizon_ms // 1000,
         "results": rows,
+        **_labels(plan, first),
         "switched_off": _switched_off(rows, plan.variants[0][1]),
         "alerts_by_day": alerts_by_day(first),
         "look_ahead": [asdict(check) for check in _checks(plan, wanted)],
     }
+
+
+def _labels(plan: Plan, results: Sequence[UnitResult]) -> dict[str, int]:
+    if plan.labels is None:
+        return {}
+    spans = [(symbol, first, last) for result in results for _, symbol, first, last in result.spans]
+    given = sum(map(len, plan.labels.values()))
+    return {"labels_given": given, "labels_outside": outside(plan.labels, spans, plan.protocol)}
+
+
+def labels_told(report: Mapping[str, Any]) -> str:
+    """Return how many labelled events no recording holds, in words; nothing where each is in one."""
+    if not report.get("labels_outside"):
+        return ""
+    return (
+        f"labels: {report['labels_outside']} of {report['labels_given']} events lie in no recording after its warm-up, "
+        "so nothing is said about them"
+    )
 
 
 def _switched_off(rows: Sequence[dict[str, Any]], settings: Settings) -> list[str]:

@@ -44,15 +44,16 @@ def read_labels(path: Path, time_column: str | None = None) -> dict[str, list[in
     """Return the event times by symbol from a CSV with a symbol and a time column; rows without a time are left out.
 
     Raises:
-        UsageError: a column is missing or a time cannot be read.
+        UsageError: a column is missing, a time cannot be read, or there is no event at all.
     """
     opener = gzip.open if path.name.lower().endswith(".gz") else open
     try:
         with opener(path, "rt", encoding="utf-8-sig", newline="") as handle:
-            rows = list(csv.DictReader(handle))
+            reader = csv.DictReader(handle)
+            rows, columns = list(reader), reader.fieldnames or ()
     except (OSError, UnicodeDecodeError, csv.Error) as exc:
         raise UsageError(f"--labels {path}: {exc}") from None
-    names = {name.strip().lower(): name for name in (rows[0] if rows else {}) if name}
+    names = {name.strip().lower(): name for name in columns if name}
     symbol = next((names[name] for name in SYMBOL_COLUMNS if name in names), None)
     wanted = (time_column.lower(),) if time_column else TIME_COLUMNS
     time = next((names[name] for name in wanted if name in names), None)
@@ -68,7 +69,21 @@ def read_labels(path: Path, time_column: str | None = None) -> dict[str, list[in
         except ValueError:
             raise UsageError(f"--labels {path}, line {number}: {text!r} is no time") from None
         labels.setdefault((row[symbol] or "").strip().upper(), []).append(at_ms)
+    if not labels:
+        raise UsageError(f"--labels {path}: holds no event with a time")
     return {name: sorted(set(times)) for name, times in labels.items()}
+
+
+def outside(labels: Mapping[str, Sequence[int]], spans: Iterable[tuple[str, int, int]], protocol: Protocol) -> int:
+    """Count the events that lie in no recording (symbol, first, last) after its warm-up."""
+    watches: dict[str, list[tuple[int, int]]] = {}
+    for symbol, first, last in spans:
+        watches.setdefault(symbol, []).append((first + protocol.warmup_ms, last))
+    return sum(
+        not any(start <= event <= last for start, last in watches.get(symbol, ()))
+        for symbol, events in labels.items()
+        for event in events
+    )
 
 
 def thin(times: Iterable[int], pause_ms: int) -> list[int]:

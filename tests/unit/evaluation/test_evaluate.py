@@ -194,6 +194,27 @@ def test_the_command_writes_json_and_a_page(market: Path, tmp_path: Path, capsys
     assert "http" not in page.replace("http-equiv", "")
 
 
+def test_labels_that_lie_in_no_recording_are_told(
+    market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    labels = tmp_path / "labels.csv"
+    rows = [
+        "symbol,time",
+        "BTCUSDT,2026-01-01T12:00:00Z",
+        "BTCUSDT,2027-01-01T12:00:00Z",
+        "BTC-USDT,2026-01-01T12:00:00Z",
+    ]
+    labels.write_text("\n".join(rows))
+    spot = str(next(market.glob("spot_BTCUSDT_1m*")))
+    words = ["evaluate", spot, "--labels", str(labels), "--jobs", "1", "--look-ahead", "none"]
+    assert main([*words, "--output", str(tmp_path / "e")]) == 0
+    told = "labels: 2 of 3 events lie in no recording after its warm-up, so nothing is said about them"
+    assert told in capsys.readouterr().out
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert (report["labels_given"], report["labels_outside"]) == (3, 2)
+    assert told in (tmp_path / "e.html").read_text()
+
+
 @pytest.mark.recorded
 @pytest.mark.parametrize("named", [False, True])
 def test_a_rule_that_is_off_is_judged_all_the_same(

@@ -66,6 +66,9 @@ def test_labels_are_read_by_their_column_names(tmp_path: File) -> None:
         read_labels(path, "nowhere")
     with pytest.raises(UsageError):
         read_labels(tmp_path / "absent.csv")
+    path.write_text("symbol,time\n")
+    with pytest.raises(UsageError, match="no event"):
+        read_labels(path)
 
 
 def test_a_path_knows_only_the_last_price_before_each_minute() -> None:
