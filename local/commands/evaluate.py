@@ -211,7 +211,7 @@ def _detectors(names: list[str] | None) -> tuple[Any, ...]:
 
 def _show(report: dict[str, Any], name: Path) -> None:
     from local.evaluation.page import bounds
-    from local.evaluation.report import labels_told
+    from local.evaluation.report import labels_told, left_out_told
 
     print(f"{report['inputs']:,} inputs from {len(report['files'])} files, data {report['data_sha256'][:16]}")
     print(f"truth: {report['truth']}\n")
@@ -249,6 +249,8 @@ def _show(report: dict[str, Any], name: Path) -> None:
         what = "nothing changed" if not check["broken"] else f"CHANGED: {check['broken'][0]}"
         said = ", ".join(f"{name} {count}" for name, count in check["said"].items()) or "no signal"
         print(f"look-ahead: {check['file']} cut at {check['cut']}: {said}: {what}")
+    if told := left_out_told(report):
+        print(f"look-ahead: {told}")
     print(f"\nwritten: {name}.json, {name}.html")
 
 

@@ -8,7 +8,7 @@ from html import escape
 from typing import Any
 
 from local.evaluation.plot import Point, scatter, strip_bars
-from local.evaluation.report import labels_told
+from local.evaluation.report import labels_told, left_out_told
 
 STYLE = """
 :root{color-scheme:light dark;--bg:#fff;--fg:#1b1f24;--dim:#5b6572;--line:#d9dee4;
@@ -57,7 +57,7 @@ def page(report: Row) -> str:
     if any(row.get("labels") for row in rows):
         parts += ["<h2>Labelled events</h2>", _label_table(rows), f"<p class=dim>{escape(labels_told(report))}</p>"]
     parts += _charts(rows, report)
-    parts += [_checks(report["look_ahead"]), _data(report)]
+    parts += [_checks(report), _data(report)]
     embedded = json.dumps(report, ensure_ascii=False, allow_nan=False).replace("<", "\\u003c")
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Tapewatch evaluation</title>'
@@ -160,11 +160,9 @@ def _clock(rows: Sequence[Row], detector: str) -> str:
     )
 
 
-def _checks(checks: Sequence[Row]) -> str:
-    if not checks:
-        return ""
+def _checks(report: Row) -> str:
     items = []
-    for check in checks:
+    for check in report["look_ahead"]:
         broken = len(check["broken"])
         answer = f"{broken} changed" if broken else "nothing changed"
         said = ", ".join(f"{name} {count}" for name, count in check["said"].items())
@@ -172,7 +170,9 @@ def _checks(checks: Sequence[Row]) -> str:
             f"<li>{escape(check['file'])} cut at {escape(check['cut'])}: {check['compared']} signals before it "
             f"({escape(said) or 'none'}), {answer}</li>"
         )
-    return f"<h2>Look-ahead</h2><ul>{''.join(items)}</ul>"
+    if told := left_out_told(report):
+        items.append(f"<li>{escape(told)}</li>")
+    return f"<h2>Look-ahead</h2><ul>{''.join(items)}</ul>" if items else ""
 
 
 def _data(report: Row) -> str:

@@ -71,6 +71,7 @@ def evaluate(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         "switched_off": _switched_off(rows, plan.variants[0][1]),
         "alerts_by_day": alerts_by_day(first),
         "look_ahead": [asdict(check) for check in _checks(plan, wanted)],
+        "look_ahead_left_out": _left_out(plan),
     }
 
 
@@ -107,13 +108,31 @@ def _checks(plan: Plan, wanted: frozenset[Detector]) -> list[LookAhead]:
         kinds: dict[str, int] = {}
         chosen = []
         for unit in units:
-            kind = "windows" if unit.windows else unit.recordings[0].kind.value
+            kind = _kind(unit)
             kinds[kind] = kinds.get(kind, 0) + 1
             if kinds[kind] <= CHECKED_UNITS and unit.size <= CHECKED_BYTES:
                 chosen.append(unit)
         units = chosen
     settings = plan.variants[0][1]
     return [check for unit in units for check in look_ahead(unit, settings, wanted, CUTS)]
+
+
+def _kind(unit: Unit) -> str:
+    return "windows" if unit.windows else unit.recordings[0].kind.value
+
+
+def _left_out(plan: Plan) -> list[str]:
+    """Return the kinds of files that the check of some looked at none of, because each is large."""
+    if plan.check != "some":
+        return []
+    small = {_kind(unit) for unit in plan.units if unit.size <= CHECKED_BYTES}
+    return sorted({_kind(unit) for unit in plan.units} - small)
+
+
+def left_out_told(report: Mapping[str, Any]) -> str:
+    """Return what the look-ahead check left out, in words; nothing where it saw each kind of file."""
+    kinds = ", ".join(report["look_ahead_left_out"])
+    return kinds and f"{kinds} not checked, every file is too large to be checked unasked (--look-ahead all)"
 
 
 def _rejected(results: Sequence[UnitResult]) -> dict[str, int]:

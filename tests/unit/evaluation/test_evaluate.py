@@ -215,6 +215,21 @@ def test_labels_that_lie_in_no_recording_are_told(
     assert told in (tmp_path / "e.html").read_text()
 
 
+@pytest.mark.parametrize("asked", ["some", "all"])
+def test_files_too_large_for_the_look_ahead_check_are_told(
+    asked: str, market: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("local.evaluation.report.CHECKED_BYTES", 1000)
+    words = ["evaluate", str(next(market.glob("spot_BTCUSDT_1m*"))), "--jobs", "1", "--look-ahead", asked]
+    assert main([*words, "--output", str(tmp_path / "e")]) == 0
+    told = "klines not checked, every file is too large to be checked unasked"
+    assert (told in capsys.readouterr().out, told in (tmp_path / "e.html").read_text()) == ((asked == "some"),) * 2
+    report = json.loads((tmp_path / "e.json").read_text())
+    assert (bool(report["look_ahead"]), report["look_ahead_left_out"]) == (
+        (False, ["klines"]) if asked == "some" else (True, [])
+    )
+
+
 @pytest.mark.recorded
 @pytest.mark.parametrize("named", [False, True])
 def test_a_rule_that_is_off_is_judged_all_the_same(
