@@ -52,12 +52,16 @@ def figures(
         watched = _watched(detector, spans, told)
         for level in LEVELS:
             chosen = {key: [a for a in found if _at(a, level)] for key, found in told.items()}
-            row = _row(detector, level, chosen, watched, judged, settings, protocol)
+            heard = {
+                key: [alarm for alarm in found if _counts(alarm, watched.get(key, ()), protocol)]
+                for key, found in chosen.items()
+            }
+            row = _row(detector, level, chosen, heard, watched, judged, settings, protocol)
             if labels is not None:
                 row["labels"] = _labelled(chosen, watched, labels, protocol)
-            measured = lift(paths, _by_path(chosen, paths), horizon_ms)
+            measured = lift(paths, _by_path(heard, paths), horizon_ms)
             row["lift"] = None if measured is None else asdict(measured)
-            row["clock"] = clock = _clock(chosen, watched, protocol)
+            row["clock"] = clock = _clock(heard)
             row["at_quarters"] = sum(clock[::15]) * 15 / sum(clock) if any(clock) else None
             row["by_day"] = _by_day(chosen)
             rows.append(row)
@@ -112,6 +116,7 @@ def _row(
     detector: Detector,
     level: str,
     chosen: Mapping[Key, list[Alarm]],
+    heard: Mapping[Key, list[Alarm]],
     watched: Mapping[Key, list[tuple[int, int]]],
     judged: int,
     settings: Settings,
@@ -120,8 +125,7 @@ def _row(
     days = (
         sum(max(0, last - first - protocol.warmup_ms) for times in watched.values() for first, last in times) / DAY_MS
     )
-    counted = sum(_counts(alarm, watched.get(key, ()), protocol) for key, found in chosen.items() for alarm in found)
-    total = sum(map(len, chosen.values()))
+    counted, total = sum(map(len, heard.values())), sum(map(len, chosen.values()))
     asked = {
         Detector.WINDOW_ANOMALY: settings.window_anomaly.alert_rate,
         Detector.VOLUME_SPIKE: None if level == "signals" else settings.volume_spike.rarity_max,
@@ -129,13 +133,13 @@ def _row(
     return {
         "detector": detector.value,
         "level": level,
-        "alarms": total,
+        "alarms": counted,
         "symbols": len(watched),
         "symbol_days": days,
         "per_symbol_day": counted / days if days else None,
         "judged": judged or None,
         "rate_asked": asked,
-        "rate_realised": total / judged if judged else None,
+        "rate_realised": total / judged if judged else None,  # of all that was judged, in the warm-up too
     }
 
 
@@ -192,15 +196,12 @@ def _by_path(chosen: Mapping[Key, list[Alarm]], paths: Mapping[str, Path]) -> di
     return {name: times for name, times in given.items() if times}
 
 
-def _clock(
-    chosen: Mapping[Key, list[Alarm]], watched: Mapping[Key, list[tuple[int, int]]], protocol: Protocol
-) -> list[int]:
-    """Return the alarms after the warm-up by minute of the hour: what the clock, not the market, makes shows here."""
+def _clock(heard: Mapping[Key, list[Alarm]]) -> list[int]:
+    """Return the alarms by minute of the hour: what the clock, not the market, makes shows here."""
     counts = [0] * 60
-    for key, found in chosen.items():
+    for found in heard.values():
         for alarm in found:
-            if _counts(alarm, watched.get(key, ()), protocol):
-                counts[alarm.event_ms % HOUR_MS // MINUTE_MS] += 1
+            counts[alarm.event_ms % HOUR_MS // MINUTE_MS] += 1
     return counts
 
 

@@ -5,6 +5,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from local.cli import main
@@ -12,6 +13,7 @@ from local.evaluation.engine import Task, look_ahead, override, run_all
 from local.evaluation.figures import alerts_by_day, figures
 from local.evaluation.null_books import write_books
 from local.evaluation.null_market import SPOT, START_MS, make_minutes, opens, write_market, write_trades
+from local.evaluation.outcomes import Path as PricePath
 from local.evaluation.truth import Protocol
 from local.evaluation.units import Alarm, UnitResult, evaluate_unit, make_units
 from local.recordings import discover
@@ -142,7 +144,11 @@ def test_a_detector_is_judged_on_the_days_of_its_own_files_after_the_warm_up() -
         )
     ]
     of_trades = frozenset({Detector.TRADE_SPIKE})
-    trades = UnitResult(alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], speaks=of_trades)
+    prices = np.exp(np.cumsum(np.random.default_rng(1).normal(0, 1e-4, 2 * 1440)))
+    trades = UnitResult(
+        alarms=alarms, spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], speaks=of_trades,
+        paths=[(Market.SPOT, "BTCUSDT", PricePath(START_MS, 60_000, prices))],
+    )  # fmt: skip
     bars = UnitResult(spans=[(Market.SPOT, "BTCUSDT", START_MS, last)], speaks=BARS)
     rows = figures(
         [trades, bars], (Detector.TRADE_SPIKE,), Settings(), protocol=Protocol(warmup_ms=6 * 3_600_000), labels=None,
@@ -150,6 +156,7 @@ def test_a_detector_is_judged_on_the_days_of_its_own_files_after_the_warm_up() -
     )  # fmt: skip
     assert rows[0]["symbol_days"] == 1.75
     assert rows[0]["per_symbol_day"] == 3 / 1.75
+    assert (rows[0]["alarms"], rows[0]["lift"]["alarms"]) == (3, 3)
     assert (sum(rows[0]["clock"]), rows[0]["at_quarters"]) == (3, 5.0)  # the one at :00 came in the warm-up
 
 
