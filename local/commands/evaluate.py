@@ -195,7 +195,11 @@ def _inputs(arguments: argparse.Namespace, paths: list[Path]) -> tuple[list[Any]
                 continue  # nothing but windows
         elif not mine:
             recordings += discover([path], symbol=symbol, market=market)
-    return recordings, windows
+    return _once(recordings), _once(windows)
+
+
+def _once(many: list[Any]) -> list[Any]:
+    return list({one.path.resolve(): one for one in many}.values())
 
 
 def _detectors(names: list[str] | None) -> tuple[Any, ...]:

@@ -58,7 +58,7 @@ def evaluate(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         ):
             rows.append({"setting": name, **row} if name else row)
     first = answers[: len(plan.units)]
-    files = dict(sorted({name: digest for result in first for name, digest in result.files.items()}.items()))
+    files = _files(first)
     return {
         "files": files,
         "data_sha256": hashlib.sha256("".join(f"{n}:{d}\n" for n, d in files.items()).encode()).hexdigest(),
@@ -72,6 +72,19 @@ def evaluate(plan: Plan, progress: Progress | None = None) -> dict[str, Any]:
         "alerts_by_day": alerts_by_day(first),
         "look_ahead": [asdict(check) for check in _checks(plan, wanted)],
         "look_ahead_left_out": _left_out(plan),
+    }
+
+
+def _files(results: Sequence[UnitResult]) -> dict[str, str]:
+    """Return the hashes by file name; of several of one name the second is called `name (2)`."""
+    digests: dict[str, set[str]] = {}
+    for result in results:
+        for path, digest in result.files.items():
+            digests.setdefault(Path(path).name, set()).add(digest)
+    return {
+        name if not number else f"{name} ({number + 1})": digest
+        for name in sorted(digests)
+        for number, digest in enumerate(sorted(digests[name]))
     }
 
 

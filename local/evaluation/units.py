@@ -80,7 +80,7 @@ class UnitResult:
     `speaks` are the detectors that the files hold anything for, so that rates are over their own days; None: any.
     """
 
-    files: dict[str, str] = field(default_factory=dict)  # name to sha256
+    files: dict[str, str] = field(default_factory=dict)  # path to sha256
     inputs: int = 0
     rejected: Counter[str] = field(default_factory=Counter)
     judged: Counter[str] = field(default_factory=Counter)
@@ -109,7 +109,7 @@ def evaluate_unit(
     read: Callable[[int], object] | None = None,
 ) -> UnitResult:
     """Run the detectors over one unit; `read` hears how many bytes of a long recording the detectors have seen."""
-    result = UnitResult(files={path.name: _sha256(path) for path in unit.files}, speaks=_speaks(unit))
+    result = UnitResult(files={str(path): _sha256(path) for path in unit.files}, speaks=_speaks(unit))
     policy = ReplayPolicy(settings)
     told: list[Alarm | Signal] = []
     for signal in _signals(unit, settings, detectors, result, paths, until_ms, read):

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import gzip
 import json
 import re
 from html.parser import HTMLParser
@@ -220,6 +221,26 @@ def test_labels_that_lie_in_no_recording_are_told(
     report = json.loads((tmp_path / "e.json").read_text())
     assert (report["labels_given"], report["labels_outside"]) == (3, 2)
     assert told in (tmp_path / "e.html").read_text()
+
+
+def test_each_file_counts_once_and_is_named_whatever_its_folder(market: Path, tmp_path: Path) -> None:
+    whole = next(market.glob("usdm_*"))
+    text = gzip.decompress(whole.read_bytes()) if whole.suffix == ".gz" else whole.read_bytes()
+    half = b"\n".join(text.splitlines()[:600]) + b"\n"
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+    (tmp_path / "a" / whole.name).write_bytes(whole.read_bytes())
+    (tmp_path / "b" / whole.name).write_bytes(gzip.compress(half) if whole.suffix == ".gz" else half)
+    reports = []
+    for paths in (["a", "b"], ["a", "b", f"b/{whole.name}"], ["a"]):
+        words = [str(tmp_path / path) for path in paths]
+        rest = ["--detector", "volume_spike", "--look-ahead", "none", "--jobs", "1", "--output", str(tmp_path / "e")]
+        assert main(["evaluate", *words, *rest]) == 0
+        reports.append(json.loads((tmp_path / "e.json").read_text()))
+    both, again, one = reports
+    assert list(both["files"]) == [whole.name, f"{whole.name} (2)"]
+    assert (again["files"], again["inputs"]) == (both["files"], both["inputs"])
+    assert (list(one["files"]), one["data_sha256"] == both["data_sha256"]) == ([whole.name], False)
 
 
 @pytest.mark.parametrize("asked", ["some", "all"])
