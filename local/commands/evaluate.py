@@ -68,6 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
     if bool(arguments.paths) == (arguments.null is not None):
         raise UsageError("name recordings to evaluate, or --null DAYS for a market without events")
     settings = _settings(arguments)
+    _try_output(Path(arguments.output))
     if arguments.null is None:
         return _evaluate(arguments, settings, [Path(path) for path in arguments.paths])
     if not 0 < arguments.null <= 366:
@@ -91,6 +92,15 @@ def _settings(arguments: argparse.Namespace) -> Any:
     asked = {path: "true" for name in arguments.detector or () for path in _OFF_BY_DEFAULT.get(name, ())}
     changes = {**asked, **dict(_pair("--set", text) for text in arguments.set)}
     return override(load_settings(arguments.config).settings, changes)
+
+
+def _try_output(name: Path) -> None:
+    """Find out before minutes of work whether their report can be written."""
+    from shared.errors import UsageError
+
+    folder = next(one for one in name.absolute().parents if one.exists())  # the others are made when there is a report
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        raise UsageError(f"--output {name}: nothing can be written into {folder}")
 
 
 def _evaluate(arguments: argparse.Namespace, settings: Any, paths: list[Path], told_from_ms: int | None = None) -> int:

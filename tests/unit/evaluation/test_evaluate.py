@@ -295,6 +295,14 @@ def test_wrong_usage_is_told(words: list[str], capsys: pytest.CaptureFixture[str
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_report_that_could_not_be_written_is_told_before_the_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").touch()
+    assert main(["evaluate", "--null", "300", "--output", str(tmp_path / "file" / "deep" / "e")]) == 2
+    assert "nothing can be written into" in capsys.readouterr().err
+
+
 def test_books_alone_add_no_days_to_the_rules_of_trades(tmp_path: Path) -> None:
     minutes = make_minutes(SPOT[:1], 0.5, 3)[0]
     write_trades(minutes, tmp_path, 3)
