@@ -44,7 +44,10 @@ def add_parser(commands: argparse._SubParsersAction[Any]) -> None:
         "--cold", action="store_true", help="it begins without the past that a deployment fetches on its first run"
     )
     parser.add_argument("--seed", type=int, default=1, help="of the market without events (default %(default)s)")
-    parser.add_argument("--detector", action="append", metavar="NAME", help="only this detector (may be repeated)")
+    parser.add_argument(
+        "--detector", action="append", metavar="NAME",
+        help="only this detector, switched on where it is off by default (may be repeated)",
+    )  # fmt: skip
     parser.add_argument("--set", action="append", metavar="KEY=VALUE", default=[], help="change a setting")
     parser.add_argument("--sweep", action="append", metavar="KEY=A,B,C", default=[], help="try each value of a setting")
     parser.add_argument("--before", default="60s", help="how early an alarm still finds an event (default %(default)s)")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections.abc import Awaitable, Callable
 
 import pytest
 from websockets.asyncio.server import ServerConnection
@@ -11,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from shared.clock import SystemClock
 from shared.detection.reading import Detector
 from shared.errors import Blocked
-from shared.market.model import Market
+from shared.market.model import Market, Trade
 from shared.storage.sqlite import SqliteTable
 from shared.storage.windows import WindowRepository
 from streamer import past, relearning
@@ -24,6 +25,17 @@ from tests.streamer.streams import frame, settings, trades
 from tests.streamer.test_service import FAR_MS, FakeAlerts, FakeExchange, ServedFeed, make, replayed, wait_until
 
 REFUSED = NotServed("firewall", ("AUSDT", "BUSDT"), again=True)
+
+
+def to_the_first(sent: list[Trade]) -> Callable[[Feed, ServerConnection, int], Awaitable[None]]:
+    """Return a feed that sends these trades to the first connection and nothing to a later one."""
+
+    async def script(feed: Feed, client: ServerConnection, number: int) -> None:
+        for trade in sent if number == 1 else ():
+            await client.send(frame(trade))
+        await client.wait_closed()
+
+    return script
 
 
 def asked_for(refused: NotServed | None, *answers: NotServed | None) -> tuple[list[float], list[tuple[str, ...]]]:
@@ -107,12 +119,7 @@ def test_what_a_stop_finds_of_it_goes_on_at_the_next_start(monkeypatch: pytest.M
     stream, exchange, table = trades(2000, seed=32), FakeExchange(), SqliteTable(":memory:")
     exchange.past, exchange.refusal = stream[:1990], Blocked("firewall", status=403)
 
-    async def script(feed: Feed, client: ServerConnection, number: int) -> None:
-        for trade in stream[1800:] if number == 1 else ():
-            await client.send(frame(trade))
-        await client.wait_closed()
-
-    with ServedFeed(script) as feed:
+    with ServedFeed(to_the_first(stream[1800:])) as feed:
         base = settings(warmup_trades=True, warmup_hours=5.0)
         first = make(feed, table, base=base, exchange=exchange)
         first.run_in_thread()
@@ -140,12 +147,7 @@ def test_a_restart_before_the_past_was_served_asks_for_it_all_the_same(
     stream, exchange, table = trades(2400, seed=34), FakeExchange(), SqliteTable(":memory:")
     exchange.past, exchange.refusal = stream[:2000], Blocked("firewall", status=403)
 
-    async def script(feed: Feed, client: ServerConnection, number: int) -> None:
-        for trade in stream[1800:2000] if number == 1 else ():
-            await client.send(frame(trade))
-        await client.wait_closed()
-
-    with ServedFeed(script) as feed:
+    with ServedFeed(to_the_first(stream[1800:2000])) as feed:
         base = settings(warmup_trades=True, warmup_hours=5.0)
         first = make(feed, table, base=base, exchange=exchange)
         first.run_in_thread()
